@@ -1,0 +1,278 @@
+"""Condition operators of a policy statement (part of :mod:`bottega.iam`; pure).
+
+A statement's ``Condition`` is ``{operator: {key: [values]}}``. All operators and all keys must hold;
+of the values one has to match (``Not…`` operators: none may match). A key that the request does not
+carry makes an operator false, a ``Not…`` operator true, and an operator with the suffix ``IfExists``
+true. A value of the request that cannot be read as the operator's type matches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import operator as op
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from bottega.errors import Invalid
+
+ContextValue = str | int | float | bool | datetime | None
+Context = Mapping[str, ContextValue]
+Test = Callable[[Any], bool]
+
+GLOBAL_KEYS = (
+    "g:CurrentTime",
+    "g:DomainName",
+    "g:MFAPresent",
+    "g:ProjectName",
+    "g:SourceIp",
+    "g:UserId",
+    "g:UserName",
+)
+"""Keys that hold for every action; all others are ``service:key``."""
+
+_KEY = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_./-]+")
+_IF_EXISTS = "IfExists"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One operator on one key. ``values`` are as written, as strings."""
+
+    operator: str
+    key: str
+    values: tuple[str, ...]
+    if_missing: bool = field(repr=False)
+    test: Test = field(repr=False, compare=False)
+
+    def holds(self, context: Context) -> bool:
+        value = context.get(self.key)
+        return self.if_missing if value is None else self.test(value)
+
+
+def glob(pattern: str) -> Callable[[str], bool]:
+    """A matcher for ``pattern``, in which ``*`` stands for any characters, also none, ``:`` and ``/``.
+
+    Linear in the text: unlike a regular expression it cannot be made to backtrack by a hostile pattern.
+    """
+    head, *rest = pattern.split("*")
+    if not rest:
+        return lambda text: text == pattern
+    tail = rest.pop()
+    middle = [part for part in rest if part]
+    if not middle and not tail:
+        return lambda text: text.startswith(head)
+
+    def match(text: str) -> bool:
+        if not (text.startswith(head) and text.endswith(tail)):
+            return False
+        at, end = len(head), len(text) - len(tail)
+        for part in middle:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return at <= end
+
+    return match
+
+
+def parse_conditions(element: object, at: str) -> tuple[Condition, ...]:
+    """Check and build the ``Condition`` of a statement, found at the position ``at``.
+
+    Raises:
+        Invalid: the wrong shape, an unknown operator or key, or a value that is not of the operator's type.
+    """
+    right = 'write {"StringEquals": {"g:UserName": ["alice"]}}'
+    if not isinstance(element, dict) or not element:
+        raise Invalid(f"{at} must be an object of operators: {right}")
+    conditions = []
+    for operator, keys in element.items():
+        here = pointer(at, operator)
+        if operator.removesuffix(_IF_EXISTS) not in _OPERATORS or operator in _NULL_IF_EXISTS:
+            near = get_close_matches(operator, _OPERATORS, 1)
+            right = near[0] if near else f"one of {', '.join(_OPERATORS)}"
+            raise Invalid(f"{here}: {operator!r} is not an operator: write {right}")
+        if not isinstance(keys, dict) or not keys:
+            raise Invalid(f"{here} must be an object of keys: {right}")
+        conditions += [_condition(operator, key, values, pointer(here, key)) for key, values in keys.items()]
+    return tuple(conditions)
+
+
+def pointer(at: str, *parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) of a part below ``at``."""
+    return at + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _condition(operator: str, key: str, element: object, at: str) -> Condition:
+    if key.startswith("g:") and key not in GLOBAL_KEYS:
+        raise Invalid(f"{at}: {key!r} is not a global key: write one of {', '.join(GLOBAL_KEYS)}")
+    if not _KEY.fullmatch(key):
+        raise Invalid(f"{at}: {key!r} is not a condition key: write one such as g:UserName or obs:prefix")
+    name = operator.removesuffix(_IF_EXISTS)
+    build = _OPERATORS[name]
+    given = element if isinstance(element, list) else [element]
+    if not given:
+        raise Invalid(f"{at} is empty: give at least one value")
+    values = []
+    for index, value in enumerate(given):
+        here = pointer(at, index) if isinstance(element, list) else at
+        if not isinstance(value, str | int | float):
+            raise Invalid(f"{here} must be a text, a number or a truth value, not {json_kind(value)}")
+        try:
+            build([_text(value)])
+        except ValueError as error:
+            raise Invalid(f"{here}: {error}") from None
+        values.append(_text(value))
+    if name in _NULL_CHECKS:
+        wanted = {_boolean(value) for value in values}
+        return Condition(operator, key, tuple(values), True in wanted, lambda _: False in wanted)
+    if_missing = "Not" in name or name != operator
+    return Condition(operator, key, tuple(values), if_missing, build(values))
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls the type of ``value``, with its article."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _text(value: ContextValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _lower(value: ContextValue) -> str:
+    return _text(value).lower()
+
+
+def _string(compare: Callable[[str], Callable[[str], bool]], ignore_case: bool) -> Callable[..., Test]:
+    read = _lower if ignore_case else _text
+
+    def build(values: Sequence[str]) -> Test:
+        tests = [compare(read(value)) for value in values]
+        return lambda value: any(test(text) for text in (read(value),) for test in tests)
+
+    return build
+
+
+def _ordered(read: Callable[[ContextValue], Any], compare: Callable[[Any, Any], bool]) -> Callable[..., Test]:
+    """Comparison of values that ``read`` makes from text; it raises ValueError where it cannot."""
+
+    def build(values: Sequence[str]) -> Test:
+        bounds = [read(value) for value in values]
+
+        def test(value: ContextValue) -> bool:
+            try:
+                given = read(value)
+            except ValueError:
+                return False
+            return any(compare(given, bound) for bound in bounds)
+
+        return test
+
+    return build
+
+
+def _number(value: ContextValue) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{_text(value)!r} is not a number")
+    return number
+
+
+def _date(value: ContextValue) -> datetime:
+    date = value if isinstance(value, datetime) else _read_date(_text(value))
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=1024)
+def _read_date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time: write it as 2026-01-31T23:59:59Z") from None
+
+
+def _boolean(value: ContextValue) -> bool:
+    if (text := _lower(value)) in ("true", "false"):
+        return text == "true"
+    raise ValueError(f"{value!r} is not a truth value: write true or false")
+
+
+@lru_cache(maxsize=1024)
+def _address(value: str) -> IPv4Address | IPv6Address:
+    address = ip_address(value)
+    # A dual-stack listener shows IPv4 callers as ::ffff:a.b.c.d; rules are written for a.b.c.d.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _networks(values: Sequence[str]) -> Test:
+    networks: list[IPv4Network | IPv6Network] = []
+    for value in values:
+        try:
+            networks.append(ip_network(value, strict=False))
+        except ValueError:
+            raise ValueError(f"{value!r} is not an address range: write it as 192.0.2.0/24") from None
+
+    def test(value: ContextValue) -> bool:
+        try:
+            address = _address(_text(value))
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    return test
+
+
+def _not(build: Callable[[Sequence[str]], Test]) -> Callable[[Sequence[str]], Test]:
+    def negated(values: Sequence[str]) -> Test:
+        test = build(values)
+        return lambda value: not test(value)
+
+    return negated
+
+
+def _operators() -> dict[str, Callable[[Sequence[str]], Test]]:
+    strings: dict[str, Callable[[str], Callable[[str], bool]]] = {
+        "Equals": lambda wanted: lambda text: text == wanted,
+        "Like": glob,
+        "StartWith": lambda wanted: lambda text: text.startswith(wanted),
+        "EndWith": lambda wanted: lambda text: text.endswith(wanted),
+    }
+    table: dict[str, Callable[[Sequence[str]], Test]] = {}
+    for name, compare in strings.items():
+        for suffix in ("", "IgnoreCase"):
+            table[f"String{name}{suffix}"] = build = _string(compare, bool(suffix))
+            table[f"StringNot{name}{suffix}"] = _not(build)
+    orders = {
+        "LessThan": op.lt,
+        "LessThanEquals": op.le,
+        "GreaterThan": op.gt,
+        "GreaterThanEquals": op.ge,
+    }
+    for kind, read in (("Number", _number), ("Date", _date)):
+        table[f"{kind}Equals"] = build = _ordered(read, op.eq)
+        table[f"{kind}NotEquals"] = _not(build)
+        for name, order in orders.items():
+            table[kind + name] = _ordered(read, order)
+    table["Bool"] = _ordered(_boolean, op.eq)
+    table["IpAddress"] = _networks
+    table["NotIpAddress"] = _not(_networks)
+    table["IsNull"] = table["Null"] = _ordered(_boolean, op.eq)
+    return table
+
+
+_NULL_CHECKS = frozenset({"IsNull", "Null"})
+_NULL_IF_EXISTS = frozenset({"IsNullIfExists", "NullIfExists"})
+_OPERATORS = _operators()

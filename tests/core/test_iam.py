@@ -1,0 +1,376 @@
+"""Policies: the guide's examples, every operator, error messages, and role dependencies."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bottega.errors import Invalid
+from bottega.iam import PolicyDocument, PolicySet, compile_policies, parse_policy
+from bottega.iam_conditions import Context, ContextValue
+
+
+def allow(*actions: str, **more: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), **more}
+
+
+def deny(*actions: str, **more: Any) -> dict[str, Any]:
+    return {"Effect": "Deny", "Action": list(actions), **more}
+
+
+def policy(*statements: dict[str, Any], name: str = "p") -> PolicyDocument:
+    return parse_policy({"Version": "1.1", "Statement": list(statements)}, name)
+
+
+def policies(*documents: PolicyDocument) -> PolicySet:
+    return compile_policies((document, "group developers") for document in documents)
+
+
+def holds(operator: str, key: str, values: object, context: Context) -> bool:
+    document = policy(allow("modelarts:notebook:get", Condition={operator: {key: values}}))
+    return policies(document).decide("modelarts:notebook:get", "*", context).allowed
+
+
+# --- the examples of seed 002 §10.3-10.5; the guide's print shows some ":" as ">" -----------------------
+
+DENY_CREATE_AND_DELETE = """
+{ "Version": "1.1",
+  "Statement": [ { "Action": [ "modelarts:*:*delete*", "modelarts:*:*create*" ], "Effect": "Deny" } ] }
+"""
+DENY_DELETE_PROJECT = """
+{ "Version": "1.1", "Statement": [ { "Effect": "Deny", "Action": [ "modelarts:exmlProject:delete" ] } ] }
+"""
+NOTEBOOKS_ONLY = """
+{ "Version": "1.1",
+  "Statement": [
+    { "Effect": "Allow",
+      "Action": [ "obs:bucket>ListAllMyBuckets", "obs:bucket>CreateBucket", "obs:bucket>ListBucket",
+        "obs:bucket>ListBucketVersions", "obs:bucket>HeadBucket", "obs:bucket>PutBucketAcl",
+        "obs:object>PutObject", "obs:object>GetObject", "obs:object>GetObjectVersion",
+        "obs:object>GetObjectVersionAcl" ] },
+    { "Effect": "Allow",
+      "Action": [ "modelarts:notebook:list", "modelarts:notebook:create", "modelarts:notebook:get",
+        "modelarts:notebook:update", "modelarts:notebook:delete", "modelarts:notebook:action",
+        "modelarts:notebook:access" ] } ] }
+""".replace(">", ":")
+SEVERAL_SERVICES = """
+{ "Version": "1.1",
+  "Statement": [
+    { "Effect": "Allow",
+      "Action": [ "ecs:cloudServers:resize", "ecs:cloudServers:delete", "ecs:cloudServers:rebuild" ] },
+    { "Effect": "Allow",
+      "Action": [ "modelarts:exemlProjectVersion:delete", "modelarts:exemlProjectVersion:delete" ] } ] }
+"""
+SDRS_ADMINISTRATOR = """
+{ "Version": "1.0",
+  "Statement": [ { "Action": [ "SDRS:*:*" ], "Effect": "Allow" } ],
+  "Depends": [ { "catalog": "BASE", "display_name": "Tenant Guest" },
+               { "catalog": "BASE", "display_name": "Server Administrator" } ] }
+"""
+ADMIN = policy(allow("modelarts:*:*"), name="ModelArts Admin")
+
+
+def test_a_deny_beats_the_allow_beside_it() -> None:
+    caller = policies(ADMIN, parse_policy(DENY_CREATE_AND_DELETE, "modelarts_deny_delete_or_create"))
+    assert caller.decide("modelarts:trainJob:list").allowed
+    for action in (
+        "modelarts:exemlProject:create",
+        "modelarts:dataset:batchDelete",
+        "ModelArts:Model:CREATE",
+    ):
+        decision = caller.decide(action)
+        assert (decision.allowed, decision.reason) == (False, "explicit deny")
+    assert caller.decide("modelarts:dataset:delete").explain() == (
+        'denied by statement 0 of policy "modelarts_deny_delete_or_create" (group developers): '
+        "Deny modelarts:*:*delete*"
+    )
+
+
+def test_a_deny_of_one_action_leaves_the_others() -> None:
+    caller = policies(parse_policy(DENY_DELETE_PROJECT, "keep"), ADMIN)
+    assert not caller.decide("modelarts:exmlProject:delete").allowed
+    assert caller.decide("modelarts:exmlProject:create").explain() == (
+        'allowed by statement 0 of policy "ModelArts Admin" (group developers): Allow modelarts:*:*'
+    )
+
+
+def test_a_deny_alone_allows_nothing() -> None:
+    decision = policies(parse_policy(DENY_DELETE_PROJECT)).decide("modelarts:exmlProject:create")
+    assert (decision.allowed, decision.reason, decision.policy) == (False, "no statement allows it", None)
+    assert decision.explain() == "denied because no statement allows modelarts:exmlProject:create"
+
+
+def test_notebook_users_get_the_object_store_actions_notebooks_need_and_nothing_else() -> None:
+    caller = policies(parse_policy(NOTEBOOKS_ONLY, "notebooks"))
+    document = parse_policy(NOTEBOOKS_ONLY)
+    listed = [action for statement in document.statements for action in statement.actions]
+    assert len(listed) == 17
+    assert all(caller.decide(action).allowed for action in listed)
+    assert caller.decide("obs:object:GetObject").statement == 0
+    assert caller.decide("modelarts:notebook:access").statement == 1
+    for action in ("obs:bucket:DeleteBucket", "modelarts:trainJob:create", "modelarts:notebook:listAll"):
+        assert not caller.decide(action).allowed
+
+
+def test_one_policy_may_speak_of_several_services() -> None:
+    caller = policies(parse_policy(SEVERAL_SERVICES))
+    assert caller.decide("ecs:cloudServers:rebuild").allowed
+    assert caller.decide("modelarts:exemlProjectVersion:delete").allowed
+    assert not caller.decide("ecs:cloudServers:create").allowed
+
+
+def test_a_role_needs_the_policies_it_depends_on() -> None:
+    role = parse_policy(SDRS_ADMINISTRATOR, "SDRS Administrator")
+    guest = policy(allow("*:*:list*"), name="Tenant Guest")
+    servers = policy(allow("ecs:*:*"), name="Server Administrator")
+    assert policies(role, guest, servers).decide("SDRS:protectionGroup:create").allowed
+
+    missing_one = policies(role, guest).decide("sdrs:protectionGroup:create")
+    assert missing_one.reason == "no statement allows it"
+    assert missing_one.explain() == (
+        "denied because no statement allows sdrs:protectionGroup:create; "
+        'policy "SDRS Administrator" (group developers) is without effect '
+        'until "Server Administrator" is attached too'
+    )
+    assert '"Tenant Guest", "Server Administrator"' in policies(role).decide("sdrs:a:b").explain()
+    assert policies(role).decide("ecs:cloudServers:list").notes == ()
+
+
+# --- actions, resources, conditions ---------------------------------------------------------------------
+
+
+def test_not_action_is_everything_else() -> None:
+    caller = policies(policy({"Effect": "Allow", "NotAction": ["iam:*:*", "modelarts:*:delete*"]}))
+    assert caller.decide("modelarts:dataset:create").allowed
+    assert (
+        caller.decide("modelarts:dataset:create")
+        .explain()
+        .endswith("Allow all but iam:*:*, modelarts:*:delete*")
+    )
+    assert not caller.decide("IAM:users:list").allowed
+    assert not caller.decide("modelarts:dataset:deleteVersion").allowed
+
+
+@pytest.mark.parametrize(
+    ("resources", "resource", "matches"),
+    [
+        (["*"], "anything", True),
+        ("notebook:1", "notebook:1", True),
+        (["notebook:1"], "notebook:10", False),
+        (["notebook:1"], "Notebook:1", False),
+        (["notebook:1"], "*", False),
+        (["obs:*:*:object:data/*"], "obs:r1:acct:object:data/a/b:c", True),
+        (["obs:*:*:object:data/*"], "obs:r1:acct:object:date/a", False),
+        (["a*b*a"], "aba", True),
+        (["a*a"], "a", False),
+        (["x", "y*", "*z"], "why z", True),
+        (["a.c"], "abc", False),
+        ({"uri": ["/iam/agencies/*"]}, "/iam/agencies/07805aca", True),
+        ({"uri": ["/iam/agencies/*"]}, "/iam/users/1", False),
+    ],
+)
+def test_resources(resources: object, resource: str, matches: bool) -> None:
+    caller = policies(policy(allow("modelarts:*:*", Resource=resources)))
+    assert caller.decide("modelarts:notebook:get", resource).allowed is matches
+
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("operator", "key", "values", "value", "expected"),
+    [
+        ("StringEquals", "g:UserName", ["ann", "bob"], "bob", True),
+        ("StringEquals", "g:UserName", "bob", "Bob", False),
+        ("StringEqualsIgnoreCase", "g:UserName", ["bob"], "BOB", True),
+        ("StringNotEquals", "g:UserName", ["ann", "bob"], "bob", False),
+        ("StringNotEquals", "g:UserName", ["ann", "bob"], "cat", True),
+        ("StringNotEqualsIgnoreCase", "g:UserName", ["ann"], "ANN", False),
+        ("StringLike", "g:ProjectName", ["cn-*_dev"], "cn-north-4_dev", True),
+        ("StringLikeIgnoreCase", "g:ProjectName", ["CN-*"], "cn-north-4", True),
+        ("StringNotLike", "g:ProjectName", ["cn-*"], "cn-north-4", False),
+        ("StringStartWith", "obs:prefix", ["data/"], "data/x", True),
+        ("StringNotStartWith", "obs:prefix", ["data/"], "data/x", False),
+        ("StringEndWith", "obs:prefix", [".png"], "x.jpg", False),
+        ("StringEndWithIgnoreCase", "obs:prefix", [".png"], "x.PNG", True),
+        ("NumberEquals", "modelarts:nodes", [4], "4.0", True),
+        ("NumberNotEquals", "modelarts:nodes", ["4", "8"], 8, False),
+        ("NumberLessThan", "modelarts:nodes", [4], 4, False),
+        ("NumberLessThanEquals", "modelarts:nodes", [4], 4, True),
+        ("NumberGreaterThan", "modelarts:nodes", ["4"], 4.5, True),
+        ("NumberGreaterThanEquals", "modelarts:nodes", [4], 3, False),
+        ("NumberLessThan", "modelarts:nodes", [4], "few", False),
+        ("DateLessThan", "g:CurrentTime", ["2026-06-01T12:00:01Z"], NOON, True),
+        ("DateGreaterThan", "g:CurrentTime", ["2026-06-01T14:00:00+02:00"], "2026-06-01T12:00:00Z", False),
+        ("DateGreaterThanEquals", "g:CurrentTime", ["2026-06-01T14:00:00+02:00"], NOON, True),
+        ("DateLessThanEquals", "g:CurrentTime", ["2026-06-01"], NOON.replace(tzinfo=None), False),
+        ("DateEquals", "g:CurrentTime", ["2026-06-01T12:00:00Z"], NOON, True),
+        ("DateNotEquals", "g:CurrentTime", ["2026-06-01T12:00:00Z"], "yesterday", True),
+        ("Bool", "g:MFAPresent", ["true"], True, True),
+        ("Bool", "g:MFAPresent", True, "True", True),
+        ("Bool", "g:MFAPresent", "false", True, False),
+        ("Bool", "g:MFAPresent", "false", "perhaps", False),
+        ("IpAddress", "g:SourceIp", ["10.0.0.0/8", "192.0.2.7"], "192.0.2.7", True),
+        ("IpAddress", "g:SourceIp", ["10.0.0.0/8"], "::ffff:10.1.2.3", True),
+        ("IpAddress", "g:SourceIp", ["2001:db8::/32"], "2001:db8::1", True),
+        ("IpAddress", "g:SourceIp", ["10.0.0.0/8"], "2001:db8::1", False),
+        ("IpAddress", "g:SourceIp", ["10.0.0.0/8"], "unix socket", False),
+        ("NotIpAddress", "g:SourceIp", ["10.0.0.0/8"], "10.1.2.3", False),
+        ("NotIpAddress", "g:SourceIp", ["10.0.0.0/8"], "192.0.2.7", True),
+        ("IsNull", "g:UserName", ["true"], "ann", False),
+        ("Null", "g:UserName", "false", "ann", True),
+    ],
+)
+def test_condition_operators(operator: str, key: str, values: object, value: Any, expected: bool) -> None:
+    assert holds(operator, key, values, {key: value}) is expected
+    if not operator.endswith("Null"):
+        assert holds(operator + "IfExists", key, values, {key: value}) is expected
+        for nothing in ({}, {key: None}):
+            assert holds(operator, key, values, nothing) is ("Not" in operator)
+            assert holds(operator + "IfExists", key, values, nothing) is True
+
+
+def test_null_asks_whether_the_key_is_there() -> None:
+    assert holds("IsNull", "g:UserName", ["true"], {})
+    assert not holds("Null", "g:UserName", "false", {"g:UserName": None})
+
+
+def test_all_operators_and_all_keys_must_hold() -> None:
+    condition = {
+        "StringEndWithIfExists": {"g:UserName": ["character"]},
+        "Bool": {"g:MFAPresent": ["true"]},
+        "StringEquals": {"g:ProjectName": ["p"], "g:DomainName": ["d"]},
+    }
+    caller = policies(policy(allow("obs:bucket:*", Condition=condition, Resource=["obs:*:*:bucket:*"])))
+    good: dict[str, ContextValue] = {"g:MFAPresent": True, "g:ProjectName": "p", "g:DomainName": "d"}
+    bucket = "obs:r:a:bucket:x"
+    assert caller.decide("obs:bucket:ListBucket", bucket, good).allowed
+    assert not caller.decide("obs:bucket:ListBucket", bucket, {**good, "g:UserName": "ann"}).allowed
+    assert not caller.decide("obs:bucket:ListBucket", bucket, {**good, "g:DomainName": "e"}).allowed
+    assert not caller.decide("obs:bucket:ListBucket", "obs:r:a:object:x", good).allowed
+    assert not caller.decide("obs:bucket:ListBucket", bucket).allowed
+
+
+def test_many_different_actions_do_not_grow_a_policy_set_without_bound() -> None:
+    caller = policies(ADMIN)
+    for number in range(5000):
+        assert caller.decide(f"modelarts:thing:get{number}").allowed
+    assert len(caller._memo) <= 1024
+
+
+# --- messages -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"Version": "1.1",\n "Statement": }', "line 2 column 15: not JSON: Expecting value"),
+        (b"\xff", "byte 0: not UTF-8 text: save the policy as UTF-8"),
+        ('{"Version": "1.1", "Version": "1.0"}', "'Version' stands twice in one object: write it once"),
+        ("[]", 'the policy is a list: write {"Version": "1.1", "Statement": [...]}'),
+        ("{}", '/Version is null: write "1.1" (fine-grained) or "1.0" (role-based)'),
+        ('{"Version": 1.1}', '/Version is 1.1: write "1.1" (fine-grained) or "1.0" (role-based)'),
+        ('{"Version": "1.1"}', "/Statement is missing: write a list of statements"),
+        ('{"Version": "1.1", "Statement": []}', "/Statement is empty: write a list of statements"),
+        (
+            '{"Version": "1.1", "Statement": [], "Depends": []}',
+            '/Depends: "Depends" does not belong here: version 1.1 knows Version, Statement',
+        ),
+        (
+            '{"Version": "1.0", "Statement": [{"Effect": "Allow", "Action": "*"}], "Depends": [1]}',
+            (
+                "/Depends/0 must have a catalog and a display_name and nothing else: "
+                'write {"catalog": "BASE", "display_name": "Tenant Guest"}'
+            ),
+        ),
+        (
+            '{"Version": "1.0", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "a"}]}',
+            '/Statement/0/Resource: "Resource" does not belong here: version 1.0 knows Effect, Action',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_document(text: str | bytes, message: str) -> None:
+    with pytest.raises(Invalid, match=f"^{re.escape(message)}$"):
+        parse_policy(text)
+    with pytest.raises(Invalid, match=f'^{re.escape(f"""policy "mine": {message}""")}$'):
+        parse_policy(text, "mine")
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("x", '/Statement/1 is a text: write a statement such as {"Effect": "Allow", "Action": '),
+        ({"Effect": "allow"}, '/Statement/1/Effect is "allow": write "Allow" or "Deny"'),
+        ({"Efect": "Allow"}, '/Statement/1/Efect: "Efect" does not belong here: write Effect'),
+        ({"Effect": "Deny"}, "/Statement/1 has no Action: give it exactly one of Action and NotAction"),
+        (allow("*", NotAction=["*"]), "/Statement/1 has both Action and NotAction: give it exactly one"),
+        (allow(), "/Statement/1/Action is empty: write an action or a list of actions"),
+        (
+            allow("a:b:c", "modelarts:create"),
+            '/Statement/1/Action/1: "modelarts:create" is not an action: write ',
+        ),
+        (
+            allow("obs:bucket>List"),
+            '/Statement/1/Action/0: "obs:bucket>List" is not an action: write obs:bucket:List',
+        ),
+        (
+            {"Effect": "Deny", "Action": {"a": 1}},
+            "/Statement/1/Action is an object: write an action or a list",
+        ),
+        ({"Effect": "Deny", "Action": ["*", 7]}, "/Statement/1/Action/1 is 7: write a text"),
+        (allow("*", Resource=[]), "/Statement/1/Resource is empty: write a resource pattern"),
+        (allow("*", Resource=[""]), "/Statement/1/Resource/0 is empty: write a resource pattern"),
+        (allow("*", Resource={"url": []}), "/Statement/1/Resource must have a uri and nothing else"),
+        (allow("*", Resource={"uri": [None]}), "/Statement/1/Resource/uri/0 is null: write a text"),
+        (allow("*", Condition={}), "/Statement/1/Condition must be an object of operators: write "),
+        (
+            allow("*", Condition={"StringEqual": {"g:UserName": "a"}}),
+            "/Statement/1/Condition/StringEqual: 'StringEqual' is not an operator: write StringEquals",
+        ),
+        (
+            allow("*", Condition={"Bool": {"g:MfaPresent": "true"}}),
+            "/Statement/1/Condition/Bool/g:MfaPresent: 'g:MfaPresent' is not a global key: write one of",
+        ),
+        (
+            allow("*", Condition={"Bool": {"a/b~c": "true"}}),
+            "/Statement/1/Condition/Bool/a~1b~0c: 'a/b~c' is not a condition key: write one",
+        ),
+        (
+            allow("*", Condition={"NumberEquals": {"a:b": [1, "two"]}}),
+            "/Statement/1/Condition/NumberEquals/a:b/1: 'two' is not a number",
+        ),
+        (
+            allow("*", Condition={"DateLessThan": {"g:CurrentTime": "soon"}}),
+            "/Statement/1/Condition/DateLessThan/g:CurrentTime: 'soon' is not a time: write ",
+        ),
+        (
+            allow("*", Condition={"IpAddress": {"g:SourceIp": ["10.0.0.0/33"]}}),
+            "/Statement/1/Condition/IpAddress/g:SourceIp/0: '10.0.0.0/33' is not an address",
+        ),
+        (
+            allow("*", Condition={"IsNull": {"g:UserName": ["maybe"]}}),
+            "/Statement/1/Condition/IsNull/g:UserName/0: 'maybe' is not a truth value: write true or false",
+        ),
+        (
+            allow("*", Condition={"Bool": {"a:b": []}}),
+            "/Statement/1/Condition/Bool/a:b is empty: give at least one",
+        ),
+        (
+            allow("*", Condition={"Bool": {"a:b": [{}]}}),
+            "/Statement/1/Condition/Bool/a:b/0 must be a text, a number",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_statement(statement: object, message: str) -> None:
+    with pytest.raises(Invalid, match=f"^{re.escape(message)}"):
+        parse_policy({"Version": "1.1", "Statement": [allow("*"), statement]})
+
+
+def test_hostile_json_is_invalid() -> None:
+    for text in ("[" * 100_000, "1" * 10_000, '{"Version": NaN}', '{"\\ud800": 1, "Version": "1.1"}'):
+        with pytest.raises(Invalid) as caught:
+            parse_policy(text)
+        assert caught.value.message.encode()
