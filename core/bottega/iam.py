@@ -264,15 +264,14 @@ def _document(element: object, name: str) -> PolicyDocument:
         raise Invalid(f'/Version is {_shown(version)}: write "1.1" (fine-grained) or "1.0" (role-based)')
     _only(element, _DOCUMENT_KEYS[version], "", version)
     statements = _list(element.get("Statement"), "/Statement", "a list of statements")
-    depends: list[Dependency] = []
-    if "Depends" in element:
-        for index, item in enumerate(_list(element["Depends"], "/Depends", "a list of dependencies")):
-            depends.append(_dependency(item, pointer("/Depends", index)))
+    depends = element.get("Depends", [])
+    if not isinstance(depends, list):
+        raise Invalid(f"/Depends is {json_kind(depends)}: write a list of dependencies")
     return PolicyDocument(
         name,
         version,
         tuple(_statement(item, pointer("/Statement", i), version) for i, item in enumerate(statements)),
-        tuple(depends),
+        tuple(_dependency(item, pointer("/Depends", i)) for i, item in enumerate(depends)),
     )
 
 

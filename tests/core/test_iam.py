@@ -139,6 +139,17 @@ def test_a_role_needs_the_policies_it_depends_on() -> None:
     assert policies(role).decide("ecs:cloudServers:list").notes == ()
 
 
+def test_a_role_without_effect_neither_denies_nor_is_said_to_allow() -> None:
+    guard = parse_policy(SDRS_ADMINISTRATOR.replace("Allow", "Deny"), "guard")
+    assert policies(guard, policy(allow("*"))).decide("sdrs:a:b").allowed
+    assert policies(guard).decide("sdrs:a:b").notes == ()
+
+
+def test_a_role_may_depend_on_nothing() -> None:
+    role = parse_policy({"Version": "1.0", "Statement": [allow("obs:*:*")], "Depends": []}, "OBS Operator")
+    assert policies(role).decide("obs:object:PutObject").allowed
+
+
 # --- actions, resources, conditions ---------------------------------------------------------------------
 
 

@@ -284,6 +284,7 @@ def test_a_change_of_any_part_is_a_bad_signature(sent: Sent) -> None:
 def test_equal_spellings_of_a_request_verify() -> None:
     assert replace(TAMPERED, query=b"b=%32&a=1").verify() == ACCESS
     assert replace(TAMPERED, path=b"/v1/p/%73ervices/1").verify() == ACCESS
+    assert TAMPERED.with_header(b"content-type", b" application/json ").verify() == ACCESS
 
 
 def test_the_window() -> None:
