@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from pydantic import ValidationError
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlmodel import SQLModel
 from structlog.contextvars import bound_contextvars
 
@@ -417,31 +417,41 @@ class TransactionalConsumer(Consumer):
     """Effects are rows and events of a transaction; a batch shares one."""
 
     async def _dispatch(self, ready: list[Delivery]) -> None:
-        while len(ready) > 1:
+        # That an event was done before is rare, and its second record is refused: only then is it looked for.
+        look = False
+        while ready:
             try:
-                done = await self._perform(ready)
-            except Exception as error:  # any handler's failure: each of them gets a transaction of its own
-                log.debug("consumer.one_by_one", consumer=self.name, events=len(ready), reason=repr(error))
+                count = await self._perform(ready, look)
+            except IntegrityError as error:
+                failure: Exception = error
+                if look:
+                    break
+                look = True
+            except Exception as error:  # whatever a plugin's handler raises is a failed attempt
+                failure = error
                 break
-            await self._finish(ready[:done])
-            ready = ready[done:]
+            else:
+                await self._finish(ready[:count])
+                ready = ready[count:]
+        if len(ready) == 1:
+            return self._open_lane(ready[0], failure)
         for delivery in ready:
             if lane := self._lanes.get(delivery.entity):
                 lane.append(delivery)
                 continue
             try:
                 await self._perform([delivery])
-            except Exception as error:  # whatever a plugin's handler raises is a failed attempt
+            except Exception as error:  # as above
                 self._open_lane(delivery, error)
             else:
                 await self._finish([delivery])
 
-    async def _perform(self, deliveries: Sequence[Delivery]) -> int:
+    async def _perform(self, deliveries: Sequence[Delivery], look: bool = True) -> int:
         count, fresh = 0, list[str]()
         until = time.monotonic() + self._policy.batch_time_s
         with self._at_work(), anyio.fail_after(self._policy.handler_timeout_s):
             async with self._database.transaction() as tx:
-                done = await self._done(tx, [d.key for d in deliveries])
+                done = await self._done(tx, [d.key for d in deliveries]) if look else set()
                 for delivery in deliveries:
                     count += 1
                     if delivery.key not in done:
