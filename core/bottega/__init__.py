@@ -1,0 +1,1 @@
+"""Bottega: an open, self-hosted AI platform of plugins around a small core."""

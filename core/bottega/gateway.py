@@ -1,0 +1,432 @@
+"""The HTTP edge: authentication, the permission check every route names, vendor-shaped errors, limits, call records.
+
+A plugin's route says what it needs and gets a `Caller` that has been checked::
+
+    @router.get("/v2/{project_id}/training-jobs/{training_job_id}")
+    async def show(training_job_id: str, caller: Caller = requires("modelarts:trainJob:get", "job/{training_job_id}")) -> Job:
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from limits import parse as parse_limit
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+from sqlalchemy.exc import IntegrityError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bottega import signing
+from bottega.context import Principal, act_as, acting, now_ms
+from bottega.database import Transaction
+from bottega.entities import DEFAULT_WORKSPACE, Project
+from bottega.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+)
+from bottega.events import Event, uuid7
+from bottega.iam import Decision
+from bottega.objects import ObjectPath
+from bottega.urn import PLATFORM, Urn
+
+if TYPE_CHECKING:
+    from bottega.platform import Platform
+    from bottega.plugins import Action
+
+log = structlog.get_logger("bottega.gateway")
+CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+class ApiCalled(Event, type="core.api.called.v1"):
+    """Someone called the API to change something, or was refused. Reads that were allowed are not recorded.
+
+    When `status` turns out different from what committed with the change, a second event of the same `request_id`
+    follows; the later one counts.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    status: int
+    action: str | None
+    trace: str | None
+    resource_type: str | None
+    resource: str | None
+    resource_name: str | None
+    account_id: str | None
+    user_id: str | None
+    user_name: str | None
+    source_ip: str | None
+    code: str | None
+    reason: str | None
+    at: int
+
+
+@dataclass
+class Call:
+    """What is known about the request being served."""
+
+    request_id: str
+    method: str
+    path: str
+    source_ip: str | None
+    principal: Principal | None = None
+    project: Project | None = None
+    action: str | None = None
+    trace: str | None = None
+    resource_type: str | None = None
+    resource: str | None = None
+    resource_name: str | None = None
+    status: int = 200
+    code: str | None = None
+    reason: str | None = None
+    recorded_status: int | None = None
+
+    def describe(self, action: str, known: Action | None, route: object) -> None:
+        """Say which action this is a call of, and what its route answers when all goes well."""
+        self.action = action
+        if known is not None:
+            self.trace, self.resource_type = known.trace, known.resource_type
+        self.status = getattr(route, "status_code", None) or 200
+
+    def event(self, status: int) -> ApiCalled:
+        principal = self.principal
+        return ApiCalled(
+            request_id=self.request_id,
+            method=self.method,
+            path=self.path,
+            status=status,
+            action=self.action,
+            trace=self.trace,
+            resource_type=self.resource_type,
+            resource=self.resource,
+            resource_name=self.resource_name,
+            account_id=principal.account_id if principal else None,
+            user_id=principal.user_id if principal else None,
+            user_name=principal.user_name if principal else None,
+            source_ip=self.source_ip,
+            code=self.code,
+            reason=self.reason,
+            at=now_ms(),
+        )
+
+    @property
+    def urn(self) -> Urn:
+        return Urn("core", self.project.id if self.project else PLATFORM, "call", self.request_id)
+
+
+_call: ContextVar[Call | None] = ContextVar("bottega_call", default=None)
+
+
+def record_call(tx: Transaction) -> None:
+    """Commit the record of the call together with the first change it makes."""
+    call = _call.get()
+    if call and call.method in CHANGING and call.action and call.recorded_status is None:
+        call.recorded_status = call.status
+        tx.speaking_as("core").emit(call.event(call.status), call.urn)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller that passed its route's check."""
+
+    principal: Principal
+    project_id: str
+    platform: Platform
+    call: Call = field(repr=False)
+
+    @property
+    def user_id(self) -> str:
+        return self.principal.user_id
+
+    @property
+    def request_id(self) -> str:
+        return self.call.request_id
+
+    async def decide(self, action: str, resource: str = "*") -> Decision:
+        """A further question about the same caller; it does not raise."""
+        return await _decide(self.platform, self.call, self.principal, action, resource)
+
+    async def check(self, action: str, resource: str = "*") -> None:
+        """Raises Forbidden, with the deciding statement, unless the caller may do `action` on `resource`."""
+        _refuse_unless(await self.decide(action, resource), action, resource)
+
+    async def check_path(self, path: ObjectPath, *, write: bool = False) -> None:
+        """Raises Forbidden unless the path is in a bucket of the caller's account and its policies allow its use."""
+        if await self.platform.identity.bucket_account(path.bucket) != self.principal.account_id:
+            raise Forbidden(f"bucket '{path.bucket}' is not one of yours")
+        await self.check("obs:object:PutObject" if write else "obs:object:GetObject", path.urn)
+
+    def about(
+        self, *, resource: str | None = None, name: str | None = None, trace: str | None = None
+    ) -> None:
+        """Say more precisely what this call is about, for the audit trail."""
+        self.call.resource = resource or self.call.resource
+        self.call.resource_name = name or self.call.resource_name
+        self.call.trace = trace or self.call.trace
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """The check a route names. `resource` is ``kind/{path_parameter}`` of the plugin's own things, or ``*``."""
+
+    action: str
+    resource: str = "*"
+    everyone: bool = False
+    trace: str | None = None
+    scoped: bool = True
+
+    async def __call__(self, connection: HTTPConnection) -> Caller:
+        platform: Platform = connection.app.state.platform
+        call = _call.get()
+        assert call is not None
+        call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
+        call.trace = self.trace or call.trace
+        principal = call.principal = await authenticate(platform, connection)
+        act_as(principal)
+        await platform.limit_rate(principal)
+        project_id = connection.path_params.get("project_id") if self.scoped else None
+        if project_id is not None:
+            call.project = await platform.identity.check_project(principal, project_id)
+        owner = platform.action_owner(self.action)
+        resource = self.resource.format_map(connection.path_params)
+        resource = f"bottega:{owner}:{project_id or PLATFORM}:{resource}"
+        call.resource = resource
+        if not self.everyone:
+            _refuse_unless(
+                await _decide(platform, call, principal, self.action, resource), self.action, resource
+            )
+        return Caller(principal, project_id or principal.scope or PLATFORM, platform, call)
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Marks a route that needs no credentials, with the reason why; one with an action is recorded as a call of it."""
+
+    reason: str
+    action: str | None = None
+
+    async def __call__(self, connection: HTTPConnection) -> Call:
+        call = _call.get()
+        assert call is not None
+        if self.action is not None:
+            platform: Platform = connection.app.state.platform
+            call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
+        return call
+
+
+def requires(action: str, resource: str = "*", *, everyone: bool = False, trace: str | None = None) -> Any:
+    """The dependency by which a route names its IAM action.
+
+    :param resource: the thing acted on, ``kind/{path_parameter}``; policies see it as
+        ``bottega:<plugin>:<project>:kind/id``. ``*`` for lists and creation.
+    :param everyone: any authenticated user may (the route itself limits what is shown to what is theirs).
+    :param trace: overrides the audit trace name of the action, where one action has several.
+    """
+    return Depends(Requirement(action, resource, everyone, trace))
+
+
+def public(reason: str, action: str | None = None) -> Any:
+    """The dependency of a route that is open to all, such as a login.
+
+    :param action: what the audit trail calls it; without one only refused calls are recorded. Its value in the
+        route is the `Call`, whose `principal` the route sets once it knows who it is.
+    """
+    return Depends(Public(reason, action))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    offset: int
+    limit: int
+
+
+def paging(default: int = 10, maximum: int = 1000) -> Any:
+    """The `offset` (rows to skip) and `limit` query parameters of a list."""
+
+    def read(offset: int = Query(0, ge=0, le=2**31), limit: int = Query(default, ge=1, le=maximum)) -> Page:
+        return Page(offset, limit)
+
+    return Depends(read)
+
+
+def workspace_of(value: str | None) -> str:
+    return value or DEFAULT_WORKSPACE
+
+
+async def authenticate(platform: Platform, connection: HTTPConnection) -> Principal:
+    """The caller by ``X-Auth-Token`` first (sdk_spec §1.3: a signature beside it is ignored), a bearer token, or a signature."""
+    headers = connection.headers
+    token = headers.get("x-auth-token")
+    authorization = headers.get("authorization", "")
+    if token is None and authorization[:7].lower() == "bearer ":
+        token = authorization[7:].strip()
+    if token is not None:
+        return await platform.identity.authenticate_token(token)
+    if not authorization:
+        raise Unauthenticated("no credentials: send X-Auth-Token, or sign the request with an access key")
+    try:
+        parsed = signing.parse_authorization(authorization)
+        key = await platform.identity.access_key(parsed.access_key)
+        body = await connection.body() if isinstance(connection, Request) else b""
+        signing.verify(
+            connection.scope.get("method", "GET"),
+            connection.scope["raw_path"],
+            connection.scope["query_string"],
+            connection.scope["headers"],
+            body,
+            key.secret,
+            time.time(),
+        )
+    except signing.SignatureError as e:
+        raise Unauthenticated(str(e)) from e
+    return key.principal
+
+
+async def _decide(
+    platform: Platform, call: Call, principal: Principal, action: str, resource: str
+) -> Decision:
+    project = call.project
+    context = await platform.identity.conditions(principal, project, call.source_ip)
+    return await platform.identity.decide(
+        principal, project.id if project else None, action, resource, context
+    )
+
+
+def _refuse_unless(decision: Decision, action: str, resource: str) -> None:
+    if not decision.allowed:
+        raise Forbidden(f"{action} on {resource}: {decision.explain()}")
+
+
+class Limiter:
+    """Requests per caller in a window."""
+
+    def __init__(self, rate: str) -> None:
+        self._rate = parse_limit(rate)
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    async def hit(self, key: str) -> None:
+        if not await self._limiter.hit(self._rate, key):
+            raise TooManyRequests(f"more than {self._rate} requests; wait and try again")
+
+
+class Edge:
+    """Outermost layer: request ids, context, body limit, metrics, and the record of refused and failed calls."""
+
+    def __init__(self, app: ASGIApp, platform: Platform, max_body: int) -> None:
+        self.app = app
+        self.platform = platform
+        self.max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None)
+        token = _call.set(call)
+        began = time.perf_counter()
+        received = 0
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body:
+                raise TooLarge(f"the request body is larger than {self.max_body // 2**20} MB")
+            return message
+
+        async def stamped_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                message.setdefault("headers", []).append((b"x-request-id", call.request_id.encode()))
+            await send(message)
+
+        try:
+            with (
+                acting(request_id=call.request_id, source_ip=call.source_ip),
+                structlog.contextvars.bound_contextvars(request_id=call.request_id),
+            ):
+                try:
+                    await self.app(scope, limited_receive, stamped_send)
+                except Exception:
+                    # The framework raises again what its last handler has answered and logged.
+                    if call.status < 500:
+                        raise
+                await self._settle(call)
+        finally:
+            _call.reset(token)
+            route = scope.get("route")
+            template = getattr(route, "path", "unrouted")
+            self.platform.metrics.request(call.method, template, call.status, time.perf_counter() - began)
+
+    async def _settle(self, call: Call) -> None:
+        refused = call.status in (401, 403, 429)
+        changing = call.method in CHANGING and call.action is not None
+        if (refused or changing) and call.recorded_status != call.status:
+            async with self.platform.database.transaction() as tx:
+                call.recorded_status = call.status
+                tx.speaking_as("core").emit(call.event(call.status), call.urn)
+
+
+def error_body(error: ApiError) -> dict[str, str]:
+    return {"error_code": error.code, "error_msg": error.message}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every failure the vendor's shape (sdk_spec §1.4)."""
+
+    def answer(error: ApiError) -> JSONResponse:
+        call = _call.get()
+        if call:
+            call.code, call.reason = error.code, error.message
+        return JSONResponse(error_body(error), error.status)
+
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(Invalid("; ".join(_describe(problem) for problem in error.errors()[:5])))
+
+    @app.exception_handler(IntegrityError)
+    async def clash(_: Request, error: IntegrityError) -> JSONResponse:
+        log.warning("constraint violated", error=str(error.orig))
+        return answer(Conflict("something with this name or identity exists already"))
+
+    @app.exception_handler(HTTPException)
+    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code in (404, 405):
+            wrong: ApiError = NotFound("there is no such API; see /openapi.json for those there are")
+            wrong.code, wrong.status = "APIGW.0101", error.status_code
+        else:
+            wrong = Invalid(str(error.detail))
+            wrong.status = error.status_code
+        return answer(wrong)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        log.error("unhandled error", exc_info=error)
+        return answer(ApiError("an error inside the platform; its log has the details under this request id"))
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    where = ".".join(str(p) for p in problem["loc"] if p != "body") or "body"
+    return f"{where}: {problem['msg']}"

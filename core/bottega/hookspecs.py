@@ -1,0 +1,105 @@
+"""The hooks by which a plugin describes itself, called once at start (DESIGN §3).
+
+A plugin is a module named by an entry point of the group ``bottega``. It implements any subset of these hooks with
+``@hookimpl``; every implementation takes any subset of the arguments. Hooks describe, events drive: none is called
+per request or per event. All are synchronous and collect from all plugins, and no order between plugins is promised.
+A plugin may own extension points of its own: a module of further hookspecs named by ``bottega_extension_points``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.backends import Backend
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.objects import ObjectStore
+    from bottega.platform import Platform
+    from bottega.plugins import Action, ConsolePage, Entities, SystemPolicy
+
+hookspec = pluggy.HookspecMarker("bottega")
+hookimpl = pluggy.HookimplMarker("bottega")
+
+
+@hookspec
+def bottega_settings() -> type[BaseModel]:  # type: ignore[empty-body]
+    """Return the model that validates this plugin's section ``[plugins.<name>]`` of ``bottega.toml``.
+
+    Called first. Unknown keys are errors whatever the model says.
+    """
+
+
+@hookspec
+def bottega_extension_points() -> ModuleType:  # type: ignore[empty-body]
+    """Return a module of hookspecs that this plugin owns and others fill."""
+
+
+@hookspec
+def bottega_entities() -> Entities:  # type: ignore[empty-body]
+    """Return this plugin's tables (names prefixed ``<plugin>_``) and the folder of its Alembic migrations."""
+
+
+@hookspec
+def bottega_actions() -> Iterable[Action]:  # type: ignore[empty-body]
+    """Return the IAM actions this plugin's routes check, with what each guards and its audit trace name."""
+
+
+@hookspec
+def bottega_policies() -> Iterable[SystemPolicy]:  # type: ignore[empty-body]
+    """Return ready-made policies the installation offers as read-only system policies."""
+
+
+@hookspec
+def bottega_events() -> Iterable[type[Event]]:  # type: ignore[empty-body]
+    """Return the event classes this plugin publishes; publishing another one fails."""
+
+
+@hookspec
+def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    """Register this plugin's event handlers with ``bus.on``.
+
+    :param bus: the bus bound to this plugin; not connected yet.
+    """
+
+
+@hookspec
+def bottega_routes(platform: Platform) -> APIRouter:  # type: ignore[empty-body]
+    """Return this plugin's HTTP routes; each names its IAM action with ``bottega.gateway.requires``."""
+
+
+@hookspec
+def bottega_commands(cli: typer.Typer) -> None:
+    """Add this plugin's commands to the command line."""
+
+
+@hookspec
+def bottega_console() -> Iterable[ConsolePage]:  # type: ignore[empty-body]
+    """Return the web console pages this plugin brings."""
+
+
+@hookspec
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:  # type: ignore[empty-body]
+    """Return a context manager entered when the platform is connected and left, in reverse order, when it stops."""
+
+
+@hookspec
+def bottega_object_stores(platform: Platform) -> ObjectStore:  # type: ignore[empty-body]
+    """Return an object store; the one named by ``[objects] store`` is used."""
+
+
+@hookspec
+def bottega_backends(platform: Platform) -> Backend:  # type: ignore[empty-body]
+    """Return a hardware backend: its flavors, and how to read the logs and metrics of what runs on it.
+
+    Starting and stopping is driven by ``core.workload.requested.v1`` and ``core.workload.stop_requested.v1``.
+    """

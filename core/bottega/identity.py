@@ -1,0 +1,407 @@
+"""Who is asking and what they may do: tokens, access keys, compiled rights. Administration is a plugin's business.
+
+Everything looked up is cached and forgotten as soon as an ``iam.…`` event commits, so a revoked right or key stops
+working at once in this process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import orjson
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlmodel import col, select
+
+from bottega.context import SYSTEM, Principal, now_ms
+from bottega.database import Database, Transaction
+from bottega.entities import (
+    Account,
+    Bucket,
+    Credential,
+    Group,
+    GroupMember,
+    Policy,
+    PolicyGrant,
+    Project,
+    User,
+    Workload,
+)
+from bottega.errors import Forbidden, NotFound, Unauthenticated
+from bottega.events import Envelope
+from bottega.iam import Decision, PolicySet, compile_policies, parse_policy
+from bottega.private_files import private_directory, write_private
+from bottega.sealing import Sealer
+
+_NOTHING = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["*:*:*"]}]}
+_ALGORITHM = "EdDSA"
+_AK_ALPHABET = string.ascii_uppercase + string.digits
+_CACHE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    principal: Principal
+    secret: str
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A fresh access key; the secret is shown this once."""
+
+    access_key: str
+    secret_key: str
+
+
+class Identity:
+    def __init__(self, database: Database, sealer: Sealer, secrets_dir: Path) -> None:
+        self._database = database.bind("core")
+        self._sealer = sealer
+        self._signing_key = _load_or_create_key(private_directory(secrets_dir) / "token-signing-key.pem")
+        self._users: dict[str, User] = {}
+        self._keys: dict[str, AccessKey] = {}
+        self._tokens: dict[str, tuple[Principal, float]] = {}
+        self._rights: dict[tuple[str, str], PolicySet] = {}
+        self._session_policies: dict[str, PolicySet] = {}
+        self._projects: dict[str, Project] = {}
+        self._accounts: dict[str, Account] = {}
+        self._buckets: dict[str, str] = {}
+        self._platform_account: str | None = None
+        self.generation = 0
+
+    # -- lookups -------------------------------------------------------------------------------------------------
+
+    def observe(self, envelopes: Sequence[Envelope]) -> None:
+        """Forget what is cached when identity changed; the database calls this at every commit."""
+        if any(e.type.startswith("iam.") for e in envelopes):
+            self.invalidate()
+
+    def invalidate(self) -> None:
+        for cache in (
+            self._users,
+            self._keys,
+            self._tokens,
+            self._rights,
+            self._projects,
+            self._accounts,
+            self._buckets,
+        ):
+            cache.clear()  # type: ignore[attr-defined]  # a tuple of differently typed dicts
+        self.generation += 1
+
+    async def user(self, user_id: str) -> User:
+        """Raises Unauthenticated when the user is gone or disabled."""
+        user = self._users.get(user_id)
+        if user is None:
+            async with self._database.read() as session:
+                user = await session.get(User, user_id)
+            if user is None or not user.enabled:
+                raise Unauthenticated("the user of these credentials does not exist any more or is disabled")
+            self._users[user_id] = user
+        return user
+
+    async def account(self, account_id: str) -> Account:
+        account = self._accounts.get(account_id)
+        if account is None:
+            async with self._database.read() as session:
+                account = await session.get(Account, account_id)
+            if account is None:
+                raise NotFound(f"there is no account '{account_id}'")
+            self._accounts[account_id] = account
+        return account
+
+    async def project(self, project_id: str) -> Project:
+        project = self._projects.get(project_id)
+        if project is None:
+            async with self._database.read() as session:
+                project = await session.get(Project, project_id)
+            if project is None:
+                raise NotFound(f"there is no project '{project_id}'")
+            self._projects[project_id] = project
+        return project
+
+    async def principal(self, user_id: str, *, scope: str | None = None) -> Principal:
+        user = await self.user(user_id)
+        return Principal(user.account_id, user.id, user.name, "user", user.is_account_root, scope)
+
+    async def bucket_account(self, bucket: str) -> str:
+        """The account a bucket belongs to; one that nobody registered is the platform's own (first) account's."""
+        owner = self._buckets.get(bucket)
+        if owner is None:
+            async with self._database.read() as session:
+                row = await session.get(Bucket, bucket)
+            owner = row.account_id if row else await self.platform_account()
+            self._buckets[bucket] = owner
+        return owner
+
+    async def platform_account(self) -> str:
+        """The account the installation was made with: its operator's."""
+        if self._platform_account is None:
+            async with self._database.read() as session:
+                query = select(Account.id).order_by(col(Account.created_at), col(Account.id)).limit(1)
+                self._platform_account = (await session.exec(query)).first()
+        return self._platform_account or SYSTEM.account_id
+
+    # -- authentication ------------------------------------------------------------------------------------------
+
+    @property
+    def public_key_pem(self) -> str:
+        """Verifies tokens; safe to hand to data planes."""
+        public = self._signing_key.public_key()
+        return public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ).decode()
+
+    def issue_token(
+        self,
+        principal: Principal,
+        expires_s: float,
+        *,
+        workload_id: str | None = None,
+        session_policy: str | None = None,
+    ) -> str:
+        """A signed token for `principal` (JWT, EdDSA). Revoked when its user is, or by `User.tokens_valid_from`."""
+        now = now_ms() / 1000
+        claims: dict[str, Any] = {
+            "sub": principal.user_id,
+            "acc": principal.account_id,
+            "iat": now,
+            "exp": now + expires_s,
+            "jti": secrets.token_hex(8),
+        }
+        if principal.scope:
+            claims["prj"] = principal.scope
+        if workload_id:
+            claims["wid"] = workload_id
+        if session_policy:
+            claims["pol"] = session_policy
+        return jwt.encode(claims, self._signing_key, algorithm=_ALGORITHM)
+
+    async def issue_workload_token(self, workload: Workload, expires_s: float) -> str:
+        """The short-lived identity of a workload: acts for its user, in its project, limited by its spec's policy."""
+        policy = workload.spec.get("session_policy")
+        principal = await self.principal(workload.user_id, scope=workload.project_id)
+        return self.issue_token(
+            principal,
+            expires_s,
+            workload_id=workload.id,
+            session_policy=orjson.dumps(policy or _NOTHING).decode(),
+        )
+
+    async def authenticate_token(self, token: str) -> Principal:
+        """Raises Unauthenticated for a token that is malformed, tampered with, expired, or whose user is gone."""
+        cached = self._tokens.get(token)
+        now = now_ms() / 1000
+        if cached and now < cached[1]:
+            return cached[0]
+        try:
+            claims = jwt.decode(
+                token,
+                self._signing_key.public_key(),
+                [_ALGORITHM],
+                options={"require": ["sub", "exp", "iat"]},
+            )
+        except jwt.ExpiredSignatureError as e:
+            raise InvalidToken("the token has expired; get a new one") from e
+        except jwt.InvalidTokenError as e:
+            raise InvalidToken("the token is not one this platform issued") from e
+        user = await self.user(claims["sub"])
+        if claims["iat"] * 1000 < user.tokens_valid_from:
+            raise InvalidToken("the token was revoked; get a new one")
+        workload_id = claims.get("wid")
+        principal = Principal(
+            user.account_id,
+            user.id,
+            user.name,
+            "workload" if workload_id else "user",
+            user.is_account_root,
+            claims.get("prj"),
+            workload_id,
+            claims.get("pol"),
+        )
+        _remember(self._tokens, token, (principal, claims["exp"]))
+        return principal
+
+    async def access_key(self, access_key: str) -> AccessKey:
+        """The secret behind an access key. Raises Unauthenticated when it is unknown, disabled or expired."""
+        key = self._keys.get(access_key)
+        if key is None:
+            async with self._database.read() as session:
+                row = await session.get(Credential, access_key)
+            if row is None or not row.enabled:
+                raise Unauthenticated("the access key does not exist or is disabled")
+            secret = self._sealer.unseal(row.secret, f"credential:{access_key}")
+            key = AccessKey(await self.principal(row.user_id), secret, row.expires_at)
+            _remember(self._keys, access_key, key)
+        if key.expires_at is not None and key.expires_at <= now_ms():
+            raise Unauthenticated("the access key has expired")
+        return key
+
+    async def create_access_key(
+        self, tx: Transaction, user_id: str, *, description: str = "", expires_at: int | None = None
+    ) -> Issued:
+        issued = Issued("".join(secrets.choice(_AK_ALPHABET) for _ in range(20)), secrets.token_urlsafe(30))
+        sealed = self._sealer.seal(issued.secret_key, f"credential:{issued.access_key}")
+        tx.session.add(
+            Credential(
+                access_key=issued.access_key,
+                user_id=user_id,
+                secret=sealed,
+                description=description,
+                expires_at=expires_at,
+            )
+        )
+        await tx.session.flush()
+        return issued
+
+    # -- authorization -------------------------------------------------------------------------------------------
+
+    async def decide(
+        self,
+        principal: Principal,
+        project_id: str | None,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any],
+    ) -> Decision:
+        """May `principal` do `action` on `resource` in `project_id`? Account roots may do everything of their account."""
+        if principal.kind == "system":
+            return Decision(True, "explicit allow", action, "platform", 0, "the platform itself", "*:*:*")
+        if principal.session_policy is not None:
+            limit = self._session_policy(principal.session_policy).decide(action, resource, dict(context))
+            if not limit.allowed:
+                return limit
+        if principal.is_account_root:
+            return Decision(True, "explicit allow", action, "account root", 0, "the account itself", "*:*:*")
+        return (await self.rights(principal.user_id, project_id)).decide(action, resource, dict(context))
+
+    async def rights(self, user_id: str, project_id: str | None) -> PolicySet:
+        """Every policy that reaches a user through groups, in one project and account-wide, compiled."""
+        key = (user_id, project_id or "")
+        found = self._rights.get(key)
+        if found is None:
+            async with self._database.read() as session:
+                query = (
+                    select(Policy, Group.name)
+                    .join(PolicyGrant, col(PolicyGrant.policy_id) == Policy.id)
+                    .join(Group, col(Group.id) == PolicyGrant.group_id)
+                    .join(GroupMember, col(GroupMember.group_id) == Group.id)
+                    .where(
+                        GroupMember.user_id == user_id,
+                        col(PolicyGrant.project_id).is_(None)
+                        | (col(PolicyGrant.project_id) == (project_id or "")),
+                    )
+                    .order_by(Policy.name)
+                )
+                rows = (await session.exec(query)).all()
+            found = compile_policies(
+                (parse_policy(policy.document, policy.name), f"group {group}") for policy, group in rows
+            )
+            _remember(self._rights, key, found)
+        return found
+
+    def _session_policy(self, text: str) -> PolicySet:
+        found = self._session_policies.get(text)
+        if found is None:
+            found = compile_policies([(parse_policy(text, "session"), "limits of this credential")])
+            _remember(self._session_policies, text, found)
+        return found
+
+    async def check_project(self, principal: Principal, project_id: str) -> Project:
+        """Raises Forbidden unless the project is of the principal's account and within its token's scope.
+
+        A project that does not exist gives the same answer: strangers learn nothing.
+        """
+        refused = Forbidden(f"project '{project_id}' is not one of yours")
+        try:
+            project = await self.project(project_id)
+        except NotFound:
+            raise refused from None
+        if principal.kind != "system" and project.account_id != principal.account_id:
+            raise refused
+        if principal.scope and principal.scope != project_id:
+            raise Forbidden(f"this token is scoped to project '{principal.scope}', not '{project_id}'")
+        if not project.enabled:
+            raise Forbidden(f"project '{project_id}' is disabled")
+        return project
+
+    async def conditions(
+        self, principal: Principal, project: Project | None, source_ip: str | None
+    ) -> dict[str, Any]:
+        """The global condition keys (``g:…``) of a request."""
+        return {
+            "g:CurrentTime": datetime.now(UTC),
+            "g:UserName": principal.user_name,
+            "g:UserId": principal.user_id,
+            "g:DomainId": principal.account_id,
+            "g:DomainName": (await self.account(principal.account_id)).name,
+            "g:MFAPresent": False,
+            **({"g:SourceIp": source_ip} if source_ip else {}),
+            **({"g:ProjectId": project.id, "g:ProjectName": project.name} if project else {}),
+        }
+
+    # -- first start ---------------------------------------------------------------------------------------------
+
+    async def bootstrap(
+        self, account_name: str, password_hash: str | None
+    ) -> tuple[Account, Project, Issued | None]:
+        """The first account with its root user, `admin` group and project; a new access key only when just made."""
+        async with self._database.transaction() as tx:
+            existing = (
+                await tx.session.exec(select(Account).order_by(col(Account.created_at)).limit(1))
+            ).first()
+            if existing:
+                query = (
+                    select(Project).where(Project.account_id == existing.id).order_by(col(Project.created_at))
+                )
+                return (
+                    existing,
+                    (await tx.session.exec(query)).first() or Project(account_id=existing.id, name=""),
+                    None,
+                )
+            account = Account(name=account_name)
+            tx.session.add(account)
+            await tx.session.flush()
+            user = User(
+                id=account.id,
+                account_id=account.id,
+                name=account_name,
+                is_account_root=True,
+                password_hash=password_hash,
+            )
+            project = Project(account_id=account.id, name="local-1")
+            tx.session.add_all([user, project])
+            await tx.session.flush()
+            return account, project, await self.create_access_key(tx, user.id, description="first start")
+
+
+class InvalidToken(Unauthenticated):
+    """The token is not valid."""
+
+    code = "APIGW.0307"
+
+
+def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= _CACHE:
+        cache.clear()
+    cache[key] = value
+
+
+def _load_or_create_key(path: Path) -> Ed25519PrivateKey:
+    if not path.exists():
+        fresh = Ed25519PrivateKey.generate()
+        pem = fresh.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_private(path, pem.decode())
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key

@@ -1,0 +1,137 @@
+"""What a plugin is given: the platform as seen from that plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from bottega.context import Principal
+from bottega.database import Database
+from bottega.errors import Unavailable
+from bottega.gateway import Limiter
+from bottega.identity import Identity
+from bottega.metrics import Metrics
+from bottega.nats_auth import NatsAuthority
+from bottega.objects import ObjectStore
+from bottega.plugins import Action, NoSettings, Plugins
+from bottega.resources import Resources
+from bottega.sealing import Sealer
+from bottega.workloads import Workloads
+
+if TYPE_CHECKING:
+    from bottega.bus import Bus
+
+
+@dataclass
+class Shared:
+    """What all views of one platform have in common; filled in as the platform starts."""
+
+    data_dir: Path
+    plugins: Plugins
+    identity: Identity
+    sealer: Sealer
+    metrics: Metrics
+    limiter: Limiter
+    authority: NatsAuthority | None
+    url: str = ""
+    nats_url: str = ""
+    objects: ObjectStore | None = None
+    s3: dict[str, str] | None = None
+    """Endpoint, region and the operator's own keys of the object store; only for store plugins and the operator."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The platform as plugin `name` sees it; `settings` are that plugin's own, validated."""
+
+    name: str
+    settings: Any
+    database: Database
+    bus: Bus
+    workloads: Workloads
+    resources: Resources
+    shared: Shared
+
+    def bind(self, name: str, settings: BaseModel | None = None) -> Platform:
+        """The same platform for another plugin."""
+        return replace(
+            self,
+            name=name,
+            settings=settings or NoSettings(),
+            database=self.database.bind(name),
+            bus=self.bus.bind(name),
+            resources=Resources(name),
+        )
+
+    @property
+    def data_dir(self) -> Path:
+        """Where this installation keeps its files."""
+        return self.shared.data_dir
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is reached, for workloads and answers; known once the listener is bound."""
+        return self.shared.url
+
+    @property
+    def identity(self) -> Identity:
+        return self.shared.identity
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.shared.metrics
+
+    @property
+    def sealer(self) -> Sealer:
+        return self.shared.sealer
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The object store. Raises Unavailable when no plugin brings the configured one."""
+        if self.shared.objects is None:
+            wanted = self.shared.plugins.settings.objects.store
+            raise Unavailable(f"no object store: the plugin '{wanted}' is not on (see `bottega plugins`)")
+        return self.shared.objects
+
+    def extensions(self, hook: str) -> list[Any]:
+        """What the plugins that are on return for an extension point, each given its own view as `platform`.
+
+        Call it at start (in ``bottega_lifespan``, ``bottega_routes``), not per request.
+        """
+        plugins = self.shared.plugins
+        accepts = set(getattr(plugins.manager.hook, hook).spec.argnames)
+        found = plugins.collect(
+            hook, lambda p: {"platform": self.bind(p.name, p.settings)} if "platform" in accepts else {}
+        )
+        return [value for _, value in found]
+
+    def action(self, name: str) -> Action | None:
+        return next((a for p in self.shared.plugins.on() for a in p.actions if a.name == name), None)
+
+    def action_owner(self, name: str) -> str:
+        """The plugin that declared an action; core's own carry ``core``."""
+        return next(
+            (p.name for p in self.shared.plugins.on() if any(a.name == name for a in p.actions)), "core"
+        )
+
+    async def limit_rate(self, principal: Principal) -> None:
+        await self.shared.limiter.hit(principal.user_id)
+
+    def nats_credentials(
+        self, name: str, publish: Sequence[str], subscribe: Sequence[str], expires_s: float | None
+    ) -> str:
+        """The text of a NATS ``.creds`` file for these subjects only.
+
+        Raises Unavailable when the installation uses an outside NATS whose authority keys it does not hold.
+        """
+        if self.shared.authority is None:
+            raise Unavailable(
+                "NATS credentials are issued by the operator here: this installation holds no authority keys"
+            )
+        return self.shared.authority.issue_user(
+            name, publish=publish, subscribe=subscribe, expires_in_s=expires_s
+        )

@@ -1,0 +1,232 @@
+"""Discovery of plugins and the boundary around their code: one broken plugin never stops the platform."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+import structlog
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlmodel import SQLModel
+
+from bottega import hookspecs
+from bottega.errors import ConfigError, PluginError
+from bottega.events import Event
+from bottega.settings import Section, Settings, validate
+
+log = structlog.get_logger("bottega.plugins")
+GROUP = "bottega"
+_PREFIX = "bottega_"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An IAM action a plugin checks, such as ``modelarts:trainJob:create``.
+
+    `resource_type` and `trace` are what the audit trail calls it (003 §10.5, tables 10-1 to 10-6).
+    """
+
+    name: str
+    guards: str
+    resource_type: str | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPolicy:
+    """A read-only policy the installation offers."""
+
+    name: str
+    description: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """A plugin's tables and where its Alembic migrations are; `migrations` holds revisions of a branch of its own."""
+
+    tables: Sequence[type[SQLModel]]
+    migrations: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePage:
+    """A page of the web console: `files` is a folder served under ``/console/<plugin>/``."""
+
+    title: str
+    path: str
+    files: Path
+
+
+class NoSettings(Section):
+    """For plugins without settings."""
+
+
+@dataclass
+class Plugin:
+    """One discovered plugin. `state` is ``on``, ``off`` or ``broken``; `reason` says why it is not on."""
+
+    name: str
+    distribution: str
+    version: str
+    state: str = "on"
+    reason: str = ""
+    module: ModuleType | None = None
+    settings: BaseModel = field(default_factory=NoSettings)
+    hooks: list[str] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    events_out: list[type[Event]] = field(default_factory=list)
+    events_in: list[str] = field(default_factory=list)
+    router: APIRouter | None = None
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": self.version,
+            "state": self.state,
+            "reason": self.reason,
+            "hooks": self.hooks,
+            "events_out": [e.type for e in self.events_out],
+            "events_in": sorted(self.events_in),
+            "actions": [a.name for a in self.actions],
+        }
+
+
+class Plugins:
+    """The plugins of this process. Every call into one goes through `call`, inside its error boundary."""
+
+    def __init__(
+        self, settings: Settings, found: Iterable[EntryPoint] | None = None, *, commands_only: bool = False
+    ) -> None:
+        """Load every plugin of the environment (or of `found`).
+
+        With `commands_only` settings are not checked, so the command line works beside any configuration.
+        Raises ConfigError for settings of a plugin that is not installed or that its model refuses.
+        """
+        self.settings = settings
+        self.manager = pluggy.PluginManager("bottega")
+        self.manager.add_hookspecs(hookspecs)
+        self.all: dict[str, Plugin] = {}
+        points = sorted(entry_points(group=GROUP) if found is None else found, key=lambda e: e.name)
+        for point in points:
+            self._discover(point)
+        for name in settings.plugins:
+            if name not in self.all:
+                near = difflib.get_close_matches(name, self.all, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                raise ConfigError(f"[plugins.{name}] configures a plugin that is not installed{hint}")
+        for plugin in self.on():
+            for module in self._values(plugin, "bottega_extension_points"):
+                self.manager.add_hookspecs(module)
+        for plugin in self.on():
+            self._check_hooks(plugin)
+        if not commands_only:
+            for plugin in self.on():
+                self._configure(plugin)
+
+    def on(self) -> list[Plugin]:
+        return [p for p in self.all.values() if p.state == "on"]
+
+    def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
+        """The one result of `plugin`'s implementation of `hook`; None when it has none or broke on it."""
+        results = list(self._values(plugin, hook, **arguments))
+        return results[0] if results else None
+
+    def collect(self, hook: str, arguments: Callable[[Plugin], dict[str, Any]]) -> list[tuple[Plugin, Any]]:
+        """What every plugin that is on returns for `hook`, each called alone with its own arguments."""
+        found = []
+        for plugin in self.on():
+            value = self.call(plugin, hook, **arguments(plugin))
+            if value is not None:
+                found.append((plugin, value))
+        return found
+
+    def mark_broken(self, plugin: Plugin, reason: str) -> None:
+        plugin.state, plugin.reason = "broken", reason
+        log.error("plugin broken", plugin=plugin.name, reason=reason)
+
+    @contextmanager
+    def boundary(self, plugin: Plugin, doing: str) -> Iterator[None]:
+        """Whatever foreign code raises in here marks its plugin as broken and goes no further."""
+        try:
+            yield
+        except Exception as e:  # the boundary around foreign code: anything may come out of it
+            log.debug("plugin raised", plugin=plugin.name, doing=doing, exc_info=True)
+            self.mark_broken(plugin, f"{doing}: {type(e).__name__}: {e}")
+
+    def _discover(self, point: EntryPoint) -> None:
+        dist = point.dist
+        plugin = Plugin(point.name, dist.name if dist else "?", dist.version if dist else "?")
+        if point.name in self.all:
+            other = self.all[point.name]
+            self.mark_broken(
+                other, f"two distributions bring '{point.name}': {other.distribution}, {plugin.distribution}"
+            )
+            return
+        self.all[point.name] = plugin
+        if self.settings.plugins.get(point.name, {}).get("enabled") is False:
+            plugin.state, plugin.reason = "off", "switched off in the configuration"
+            return
+        with self.boundary(plugin, "import"):
+            plugin.module = point.load()
+            self.manager.register(plugin.module, plugin.name)
+
+    def _check_hooks(self, plugin: Plugin) -> None:
+        assert plugin.module is not None
+        with self.boundary(plugin, "hooks"):
+            known = {name for name in dir(self.manager.hook) if name.startswith(_PREFIX)}
+            for name, function in vars(plugin.module).items():
+                if not name.startswith(_PREFIX) or not hasattr(function, "bottega_impl"):
+                    continue
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                    raise PluginError(f"there is no hook '{name}'; the nearest is '{near[0]}'")
+                if inspect.iscoroutinefunction(function):
+                    raise PluginError(
+                        f"hook '{name}' is async; hooks describe at start and are plain functions"
+                    )
+                allowed = self._argument_names(name)
+                strange = [a for a in inspect.signature(function).parameters if a not in allowed]
+                if strange:
+                    raise PluginError(
+                        f"hook '{name}' has no argument '{strange[0]}'; it has {', '.join(allowed) or 'none'}"
+                    )
+                plugin.hooks.append(name)
+
+    def _argument_names(self, hook: str) -> Sequence[str]:
+        spec = getattr(self.manager.hook, hook).spec
+        return tuple(spec.argnames) if spec else ()
+
+    def _configure(self, plugin: Plugin) -> None:
+        section = {k: v for k, v in self.settings.plugins.get(plugin.name, {}).items() if k != "enabled"}
+        model = self.call(plugin, "bottega_settings") or NoSettings
+        if plugin.state == "on":
+            # Wrong settings are the operator's mistake, not the plugin's: they stop the start with a clear error.
+            plugin.settings = validate(model, section, f"plugins.{plugin.name}")
+        plugin.actions = list(self.call(plugin, "bottega_actions") or ())
+        plugin.events_out = list(self.call(plugin, "bottega_events") or ())
+        with self.boundary(plugin, "events"):
+            for event in plugin.events_out:
+                if event.type.split(".")[0] != plugin.name:
+                    raise PluginError(
+                        f"event type '{event.type}' must begin with the plugin's name '{plugin.name}.'"
+                    )
+
+    def _values(self, plugin: Plugin, hook: str, **arguments: Any) -> Iterator[Any]:
+        if plugin.state != "on":
+            return
+        with self.boundary(plugin, hook):
+            others = [
+                m for name, m in self.manager.list_name_plugin() if m is not None and name != plugin.name
+            ]
+            yield from self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)

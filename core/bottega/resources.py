@@ -1,0 +1,167 @@
+"""The registry of named things, uniform for every plugin: unique names, quotas, paging, tags, lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from bottega.context import now_ms
+from bottega.database import AsyncSession, Transaction
+from bottega.entities import DEFAULT_WORKSPACE, Account, LineageEdge, Project, QuotaLimit, Resource
+from bottega.errors import Conflict, NotFound, QuotaExceeded
+
+_SORTABLE = {"create_time": Resource.created_at, "name": Resource.name, "update_time": Resource.updated_at}
+
+
+class Resources:
+    """The resources of one plugin."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+
+    async def create(
+        self,
+        tx: Transaction,
+        *,
+        kind: str,
+        project_id: str,
+        owner_id: str,
+        name: str,
+        status: str = "",
+        workspace_id: str = DEFAULT_WORKSPACE,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        unique_name: bool = True,
+        quota: int | None = None,
+        id: str | None = None,
+    ) -> Resource:
+        """Register a thing.
+
+        `quota` is the default limit of things of this kind per account; an administrator's own limit replaces it.
+        Raises Conflict when the name is taken, QuotaExceeded when the account has as many as it may.
+        """
+        if quota is not None:
+            await self._reserve(tx, kind, project_id, quota)
+        resource = Resource(
+            plugin=self.plugin,
+            kind=kind,
+            project_id=project_id,
+            workspace_id=workspace_id,
+            owner_id=owner_id,
+            name=name,
+            claimed_name=name if unique_name else None,
+            description=description,
+            status=status,
+            tags=dict(tags or {}),
+        )
+        if id is not None:
+            resource.id = id
+        tx.session.add(resource)
+        try:
+            await tx.session.flush()
+        except IntegrityError as e:
+            raise Conflict(f"a {kind} named '{name}' exists in this project; choose another name") from e
+        return resource
+
+    async def get(self, session: AsyncSession, kind: str, project_id: str, id: str) -> Resource:
+        """Raises NotFound when it is not there, was deleted, or belongs to another project."""
+        resource = await session.get(Resource, id)
+        if (
+            resource is None
+            or resource.deleted_at is not None
+            or (resource.plugin, resource.kind, resource.project_id) != (self.plugin, kind, project_id)
+        ):
+            raise NotFound(f"there is no {kind} '{id}' in this project")
+        return resource
+
+    async def list(
+        self,
+        session: AsyncSession,
+        kind: str,
+        project_id: str,
+        *,
+        offset: int = 0,
+        limit: int = 10,
+        name_contains: str | None = None,
+        status: Sequence[str] = (),
+        workspace_id: str | None = None,
+        sort_by: str = "create_time",
+        descending: bool = True,
+    ) -> tuple[int, Sequence[Resource]]:
+        """One page and the total number of matches."""
+        found = [
+            Resource.plugin == self.plugin,
+            Resource.kind == kind,
+            Resource.project_id == project_id,
+            col(Resource.deleted_at).is_(None),
+        ]
+        if name_contains:
+            found.append(col(Resource.name).contains(name_contains, autoescape=True))
+        if status:
+            found.append(col(Resource.status).in_(status))
+        if workspace_id:
+            found.append(Resource.workspace_id == workspace_id)
+        total = (await session.exec(select(func.count()).select_from(Resource).where(*found))).one()
+        key = col(_SORTABLE.get(sort_by, Resource.created_at))
+        order = (key.desc(), col(Resource.id).desc()) if descending else (key.asc(), col(Resource.id).asc())
+        rows = await session.exec(select(Resource).where(*found).order_by(*order).offset(offset).limit(limit))
+        return total, rows.all()
+
+    async def set_status(self, tx: Transaction, resource: Resource, status: str) -> None:
+        resource.status, resource.updated_at = status, now_ms()
+        tx.session.add(resource)
+
+    async def rename(self, tx: Transaction, resource: Resource, name: str) -> None:
+        """Raises Conflict when the new name is taken."""
+        if resource.claimed_name is not None:
+            resource.claimed_name = name
+        resource.name, resource.updated_at = name, now_ms()
+        tx.session.add(resource)
+        try:
+            await tx.session.flush()
+        except IntegrityError as e:
+            raise Conflict(
+                f"a {resource.kind} named '{name}' exists in this project; choose another name"
+            ) from e
+
+    async def delete(self, tx: Transaction, resource: Resource) -> None:
+        """Take a thing out of the registry; its row stays for lineage, audit and bills, its name is free again."""
+        resource.deleted_at = resource.updated_at = now_ms()
+        resource.claimed_name = None
+        tx.session.add(resource)
+
+    async def link(self, tx: Transaction, source: str, target: str, relation: str) -> None:
+        """Record that `target` came from `source`; twice is once."""
+        if await tx.session.get(LineageEdge, (source, target, relation)) is None:
+            tx.session.add(LineageEdge(source=source, target=target, relation=relation))
+
+    async def _reserve(self, tx: Transaction, kind: str, project_id: str, default: int) -> None:
+        # Locking the account's row makes admission serial on PostgreSQL; SQLite has one writer anyway.
+        query = select(Account).join(Project, col(Project.account_id) == Account.id)
+        account = (
+            await tx.session.exec(query.where(Project.id == project_id).with_for_update(of=Account))
+        ).first()
+        if account is None:
+            raise NotFound(f"there is no project '{project_id}'")
+        own = await tx.session.get(QuotaLimit, (account.id, self.plugin, kind))
+        maximum = own.maximum if own else default
+        counted: Any = (
+            select(func.count())
+            .select_from(Resource)
+            .join(Project, col(Project.id) == Resource.project_id)
+            .where(
+                Project.account_id == account.id,
+                Resource.plugin == self.plugin,
+                Resource.kind == kind,
+                col(Resource.deleted_at).is_(None),
+            )
+        )
+        used = (await tx.session.exec(counted)).one()
+        if used >= maximum:
+            raise QuotaExceeded(
+                f"the account has {used} of {maximum} {kind}s; delete one or ask the administrator for a higher quota"
+            )

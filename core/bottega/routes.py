@@ -1,0 +1,306 @@
+"""The core's own routes: health, plugins, permissions, resources and lineage, events and their credentials."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from sqlmodel import col, select
+
+from bottega import workload_routes
+from bottega.bus import DeadLetter
+from bottega.context import Principal
+from bottega.entities import Group, GroupMember, LineageEdge, Resource, User
+from bottega.errors import NotFound
+from bottega.gateway import Caller, Page, paging, public, requires
+from bottega.nats_auth import project_subscriber_permissions
+from bottega.plugins import Action
+from bottega.urn import Urn
+
+if TYPE_CHECKING:
+    from bottega.runtime import Runtime
+
+ACTIONS = (
+    Action("bottega:plugin:list", "See which plugins there are and how they are"),
+    Action("bottega:metrics:get", "Read the platform's own metrics"),
+    Action("bottega:self:get", "See who one is"),
+    Action("bottega:permission:check", "Ask what oneself, or another user of the account, may do"),
+    Action("bottega:resource:list", "List the things of a project and follow their lineage"),
+    Action("bottega:flavor:list", "See the sizes of machine that are offered"),
+    Action("bottega:event:subscribe", "Follow a project's events and get NATS credentials for them"),
+    Action("bottega:deadLetter:list", "See events a handler could not process"),
+    Action("bottega:deadLetter:replay", "Give an event to its handler again, or drop it"),
+    *workload_routes.ACTIONS,
+)
+_LINEAGE_DEPTH = 20
+
+
+class PermissionQuestion(BaseModel):
+    action: str = Field(min_length=1, max_length=256)
+    resource: str = Field("*", max_length=2048)
+    user: str | None = None
+    """Name of another user of the account; needs ``bottega:permission:check``. Absent: the caller."""
+
+
+class SubscriberRequest(BaseModel):
+    name: str = Field("integrator", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    expires_s: int = Field(86400, ge=60, le=31536000)
+    durable: bool = True
+    """Also allow one JetStream consumer of its own, so that nothing is missed while away."""
+
+
+def routers(runtime: Runtime) -> list[APIRouter]:
+    return [
+        _health(runtime),
+        _platform(runtime),
+        _project(runtime),
+        _dead_letters(runtime),
+        workload_routes.router(runtime.platform),
+    ]
+
+
+def _health(runtime: Runtime) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", dependencies=[public("says only that the process answers")])
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz", dependencies=[public("says only whether requests can be served")])
+    async def readyz(response: Response) -> dict[str, Any]:
+        """200 once everything is started and the credentials file is complete; NATS away does not make it 503."""
+        if not runtime.ready:
+            response.status_code = 503
+        return {"status": "ready" if runtime.ready else "starting", "nats": runtime.platform.bus.connected}
+
+    @router.get("/openapi.json", dependencies=[public("documentation")], include_in_schema=False)
+    async def openapi(request: Request) -> JSONResponse:
+        app: FastAPI = request.app
+        schema = app.openapi_schema or get_openapi(title=app.title, version="1", routes=app.routes)
+        app.openapi_schema = schema
+        return JSONResponse(schema)
+
+    return router
+
+
+def _platform(runtime: Runtime) -> APIRouter:
+    router = APIRouter(tags=["core"])
+    platform = runtime.platform
+
+    @router.get("/metrics")
+    async def metrics(caller: Caller = requires("bottega:metrics:get")) -> PlainTextResponse:
+        platform.metrics.outbox.set(await platform.bus.relay.lag())
+        return PlainTextResponse(
+            platform.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    @router.get("/v1/plugins")
+    async def plugins(caller: Caller = requires("bottega:plugin:list", everyone=True)) -> dict[str, Any]:
+        return {"plugins": [p.report() for p in runtime.plugins.all.values()]}
+
+    @router.get("/v1/whoami")
+    async def whoami(caller: Caller = requires("bottega:self:get", everyone=True)) -> dict[str, Any]:
+        principal = caller.principal
+        account = await platform.identity.account(principal.account_id)
+        async with platform.database.read() as session:
+            query = select(Group.name).join(GroupMember, col(GroupMember.group_id) == Group.id)
+            groups = (await session.exec(query.where(GroupMember.user_id == principal.user_id))).all()
+        return {
+            "user_id": principal.user_id,
+            "user_name": principal.user_name,
+            "account_id": principal.account_id,
+            "account_name": account.name,
+            "kind": principal.kind,
+            "is_account_root": principal.is_account_root,
+            "scope": principal.scope,
+            "groups": list(groups),
+        }
+
+    return router
+
+
+def _project(runtime: Runtime) -> APIRouter:
+    router = APIRouter(tags=["core"])
+    platform = runtime.platform
+
+    @router.post("/v1/{project_id}/permissions/check")
+    async def check(
+        body: PermissionQuestion, caller: Caller = requires("bottega:permission:check", everyone=True)
+    ) -> dict[str, Any]:
+        """May the caller, or with ``user`` another user of the account, do `action` on `resource`? With the reason."""
+        principal = caller.principal
+        if body.user is not None and body.user != principal.user_name:
+            await caller.check("bottega:permission:check")
+            principal = await _user_named(caller, body.user)
+        project = await platform.identity.project(caller.project_id)
+        context = await platform.identity.conditions(principal, project, caller.call.source_ip)
+        decision = await platform.identity.decide(principal, project.id, body.action, body.resource, context)
+        return {
+            "allowed": decision.allowed,
+            "reason": decision.reason,
+            "policy": decision.policy,
+            "statement": decision.statement,
+            "source": decision.source,
+            "explanation": decision.explain(),
+        }
+
+    @router.get("/v1/{project_id}/resources")
+    async def resources(
+        plugin: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        page: Page = paging(50),
+        caller: Caller = requires("bottega:resource:list"),
+    ) -> dict[str, Any]:
+        conditions = [Resource.project_id == caller.project_id, col(Resource.deleted_at).is_(None)]
+        conditions += [Resource.plugin == plugin] if plugin else []
+        conditions += [Resource.kind == kind] if kind else []
+        conditions += [col(Resource.name).contains(name, autoescape=True)] if name else []
+        async with platform.database.read() as session:
+            query = select(Resource).where(*conditions).order_by(col(Resource.created_at).desc(), Resource.id)
+            rows = (await session.exec(query.offset(page.offset).limit(page.limit))).all()
+        return {
+            "resources": [
+                {**row.model_dump(exclude={"claimed_name", "deleted_at"}), "urn": row.urn} for row in rows
+            ]
+        }
+
+    @router.get("/v1/{project_id}/lineage")
+    async def lineage(
+        urn: str = Query(max_length=2048),
+        direction: str = Query("up", pattern="^(up|down)$"),
+        caller: Caller = requires("bottega:resource:list"),
+    ) -> dict[str, Any]:
+        """What a thing came from (`up`) or led to (`down`): nodes with names, and edges, 20 steps at most."""
+        if Urn.parse(urn).project != caller.project_id:
+            raise NotFound(f"there is no '{urn}' in this project")
+        seen, frontier, edges = {urn}, {urn}, []
+        near, far = (LineageEdge.target, "source") if direction == "up" else (LineageEdge.source, "target")
+        async with platform.database.read() as session:
+            for _ in range(_LINEAGE_DEPTH):
+                if not frontier:
+                    break
+                found = (await session.exec(select(LineageEdge).where(col(near).in_(frontier)))).all()
+                edges += [{"source": e.source, "target": e.target, "relation": e.relation} for e in found]
+                frontier = {getattr(e, far) for e in found} - seen
+                seen |= frontier
+            ids = [Urn.parse(u).id for u in seen if u.startswith("bottega:")]
+            query = select(Resource).where(
+                col(Resource.id).in_(ids), Resource.project_id == caller.project_id
+            )
+            named = {row.urn: row for row in (await session.exec(query)).all()}
+        nodes = [
+            {
+                "urn": u,
+                "kind": named[u].kind if u in named else "object",
+                "name": named[u].name if u in named else u,
+                "deleted": u in named and named[u].deleted_at is not None,
+            }
+            for u in sorted(seen)
+        ]
+        return {"urn": urn, "nodes": nodes, "edges": edges}
+
+    @router.get("/v1/{project_id}/flavors")
+    async def flavors(
+        kind: str | None = None, caller: Caller = requires("bottega:flavor:list", everyone=True)
+    ) -> dict[str, Any]:
+        return {"flavors": [f.model_dump() for f in platform.workloads.flavors(kind)]}
+
+    @router.post("/v1/{project_id}/nats-credentials", status_code=201)
+    async def nats_credentials(
+        body: SubscriberRequest, caller: Caller = requires("bottega:event:subscribe")
+    ) -> dict[str, Any]:
+        """Credentials that see the events and logs of this one project only."""
+        name = f"{body.name}-{caller.user_id[:8]}"
+        allowed = project_subscriber_permissions(caller.project_id, name, consumer=body.durable)
+        return {
+            "nats_url": platform.shared.nats_url,
+            "credentials": platform.nats_credentials(
+                name, allowed.publish, allowed.subscribe, body.expires_s
+            ),
+            "inbox_prefix": allowed.inbox_prefix,
+            "consumer": f"{name}@{caller.project_id}" if body.durable else None,
+            "subjects": list(allowed.subscribe),
+            "expires_s": body.expires_s,
+        }
+
+    @router.get("/v1/{project_id}/events")
+    async def events(
+        type: str = Query(">", pattern=r"^[a-z0-9*>._-]+$"),
+        since: int | None = Query(None, ge=0),
+        follow: bool = True,
+        caller: Caller = requires("bottega:event:subscribe"),
+    ) -> StreamingResponse:
+        """The project's events as JSON lines: from now on, or from the epoch millisecond `since`; without `follow`, those there are."""
+
+        async def lines() -> AsyncIterator[bytes]:
+            start = None if since is None else datetime.fromtimestamp(since / 1000, UTC)
+            async for envelope in platform.bus.tail(
+                f"evt.{caller.project_id}.{type}", since=start, follow=follow
+            ):
+                yield envelope.encode() + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/jsonl")
+
+    return router
+
+
+def _dead_letters(runtime: Runtime) -> APIRouter:
+    router = APIRouter(tags=["core"])
+    bus = runtime.platform.bus
+
+    async def operator(caller: Caller) -> None:
+        # Dead letters are of all tenants: only the account the installation was made with sees them.
+        if caller.principal.account_id != await runtime.platform.identity.platform_account():
+            raise NotFound("dead letters are the operator's business")
+
+    @router.get("/v1/dead-letters")
+    async def dead(
+        consumer: str | None = None,
+        limit: int = Query(100, ge=1, le=1000),
+        caller: Caller = requires("bottega:deadLetter:list"),
+    ) -> dict[str, Any]:
+        await operator(caller)
+        return {"dead_letters": [_letter(letter) for letter in await bus.dead_letters(limit, consumer)]}
+
+    @router.post("/v1/dead-letters/{sequence}/replay")
+    async def replay(sequence: int, caller: Caller = requires("bottega:deadLetter:replay")) -> dict[str, Any]:
+        """Give the event to the one handler that failed on it again."""
+        await operator(caller)
+        await bus.replay(sequence)
+        return {"sequence": sequence, "replayed": True}
+
+    @router.delete("/v1/dead-letters/{sequence}", status_code=204)
+    async def purge(sequence: int, caller: Caller = requires("bottega:deadLetter:replay")) -> None:
+        await operator(caller)
+        await bus.purge(sequence)
+
+    return router
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "sequence": letter.sequence,
+        "consumer": letter.consumer,
+        "event_id": letter.event_id,
+        "type": letter.event_type,
+        "urn": letter.urn,
+        "attempts": letter.attempts,
+        "reason": letter.reason,
+        "time": letter.time,
+        "payload": letter.payload.decode("utf-8", "replace"),
+    }
+
+
+async def _user_named(caller: Caller, name: str) -> Principal:
+    async with caller.platform.database.read() as session:
+        query = select(User).where(User.account_id == caller.principal.account_id, User.name == name)
+        user = (await session.exec(query)).first()
+    if user is None:
+        raise NotFound(f"there is no user '{name}' in this account")
+    return await caller.platform.identity.principal(user.id)
