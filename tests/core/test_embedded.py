@@ -40,11 +40,6 @@ from bottega.nats_auth import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture
 def authority(tmp_path: Path) -> NatsAuthority:
     return NatsAuthority.load_or_create(tmp_path)
