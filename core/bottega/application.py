@@ -35,12 +35,7 @@ def build(runtime: Runtime) -> ASGIApp:
     for router in routes.routers(runtime):
         check_routes(router.routes, "core", {a.name for a in routes.ACTIONS})
         app.include_router(router)
-    taken = {
-        (method, route.path)
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
-    }
+    taken = {(method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
     return Edge(app, runtime.platform, runtime.settings.server.max_body_mb * 2**20)
@@ -50,13 +45,12 @@ def check_routes(found: Iterable[BaseRoute], plugin: str, declared: set[str]) ->
     """Raises PluginError for a route that names no IAM action, or one the plugin did not declare."""
     for route in found:
         if not isinstance(route, APIRoute | APIWebSocketRoute):
-            raise PluginError(
-                f"route {getattr(route, 'path', route)} is not a FastAPI route and cannot be checked"
-            )
+            raise PluginError(f"route {getattr(route, 'path', route)} is not a FastAPI route and cannot be checked")
         checks = list(_checks(route.dependant))
         if not checks:
             raise PluginError(
-                f"route {route.path} names no IAM action; add 'caller: Caller = requires(\"service:resource:operation\")'"
+                f"route {route.path} names no IAM action; add "
+                "'caller: Caller = requires(\"service:resource:operation\")'"
             )
         for check in checks:
             if isinstance(check, Requirement) and check.action not in declared:
@@ -84,7 +78,7 @@ def _mount(app: FastAPI, runtime: Runtime, plugin: Plugin, taken: set[tuple[str,
         return
     with runtime.plugins.boundary(plugin, "bottega_routes"):
         check_routes(router.routes, plugin.name, {a.name for a in plugin.actions})
-        mine = {(m, r.path) for r in router.routes if isinstance(r, APIRoute) for m in r.methods}
+        mine = {(m, r.path) for r in router.routes if isinstance(r, APIRoute) for m in r.methods or ()}
         if mine & taken:
             method, path = min(mine & taken)
             raise PluginError(f"route {method} {path} exists already")

@@ -120,7 +120,7 @@ class WorkloadFinished(Event, type="core.workload.finished.v1"):
 
 
 class LogChunk(BaseModel):
-    """A piece of a log: `text` from byte `offset`, the next one begins at `next_offset`; `complete` when no more comes."""
+    """A piece of a log: `text` from byte `offset`; the next begins at `next_offset`; `complete`: no more comes."""
 
     text: str
     offset: int

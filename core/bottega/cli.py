@@ -153,9 +153,12 @@ def replay(sequence: int) -> None:
 
 def main() -> None:
     """Run the command line; failures become one clear line and an exit code."""
+    from bottega import logs
     from bottega.plugins import Plugins
-    from bottega.settings import load_settings
+    from bottega.settings import LogSettings, load_settings
 
+    # What is broken is told by `bottega plugins` and by `bottega up`, not by every command.
+    logs.configure(LogSettings(level="error"))
     try:
         found = Plugins(load_settings(), commands_only=True)
         for plugin in found.on():

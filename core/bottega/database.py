@@ -47,7 +47,8 @@ class Transaction:
         """
         if not self._may_publish(self.source, event.type):
             raise PluginError(
-                f"plugin '{self.source}' publishes '{event.type}' without declaring {type(event).__name__} in bottega_events"
+                f"plugin '{self.source}' publishes '{event.type}' without declaring "
+                f"{type(event).__name__} in bottega_events"
             )
         envelope = envelop(event, str(urn), self.source)
         self.envelopes.append(envelope)
@@ -71,9 +72,7 @@ class Database:
             self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
             self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4)
         else:
-            self._writer = self._reader = create_async_engine(
-                url, pool_size=10, max_overflow=10, pool_pre_ping=True
-            )
+            self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
         self._shared = _Shared(anyio.Lock() if self.is_sqlite else None)
 
     def bind(self, source: str) -> Database:

@@ -2,8 +2,8 @@
 
 A plugin's route says what it needs and gets a `Caller` that has been checked::
 
-    @router.get("/v2/{project_id}/training-jobs/{training_job_id}")
-    async def show(training_job_id: str, caller: Caller = requires("modelarts:trainJob:get", "job/{training_job_id}")) -> Job:
+    @router.get("/v2/{project_id}/training-jobs/{id}")
+    async def show(id: str, caller: Caller = requires("modelarts:trainJob:get", "job/{id}")) -> Job:
 """
 
 from __future__ import annotations
@@ -173,9 +173,7 @@ class Caller:
             raise Forbidden(f"bucket '{path.bucket}' is not one of yours")
         await self.check("obs:object:PutObject" if write else "obs:object:GetObject", path.urn)
 
-    def about(
-        self, *, resource: str | None = None, name: str | None = None, trace: str | None = None
-    ) -> None:
+    def about(self, *, resource: str | None = None, name: str | None = None, trace: str | None = None) -> None:
         """Say more precisely what this call is about, for the audit trail."""
         self.call.resource = resource or self.call.resource
         self.call.resource_name = name or self.call.resource_name
@@ -209,9 +207,7 @@ class Requirement:
         resource = f"bottega:{owner}:{project_id or PLATFORM}:{resource}"
         call.resource = resource
         if not self.everyone:
-            _refuse_unless(
-                await _decide(platform, call, principal, self.action, resource), self.action, resource
-            )
+            _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)
         return Caller(principal, project_id or principal.scope or PLATFORM, platform, call)
 
 
@@ -271,7 +267,10 @@ def workspace_of(value: str | None) -> str:
 
 
 async def authenticate(platform: Platform, connection: HTTPConnection) -> Principal:
-    """The caller by ``X-Auth-Token`` first (sdk_spec §1.3: a signature beside it is ignored), a bearer token, or a signature."""
+    """The caller by ``X-Auth-Token``, a bearer token, or a signature.
+
+    The token goes first and a signature beside it is ignored, as the vendor's client expects (sdk_spec §1.3).
+    """
     headers = connection.headers
     token = headers.get("x-auth-token")
     authorization = headers.get("authorization", "")
@@ -299,14 +298,10 @@ async def authenticate(platform: Platform, connection: HTTPConnection) -> Princi
     return key.principal
 
 
-async def _decide(
-    platform: Platform, call: Call, principal: Principal, action: str, resource: str
-) -> Decision:
+async def _decide(platform: Platform, call: Call, principal: Principal, action: str, resource: str) -> Decision:
     project = call.project
     context = await platform.identity.conditions(principal, project, call.source_ip)
-    return await platform.identity.decide(
-        principal, project.id if project else None, action, resource, context
-    )
+    return await platform.identity.decide(principal, project.id if project else None, action, resource, context)
 
 
 def _refuse_unless(decision: Decision, action: str, resource: str) -> None:
@@ -413,6 +408,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, ApiError):  # raised while the framework was reading the body
+            return answer(error.__cause__)
         if error.status_code in (404, 405):
             wrong: ApiError = NotFound("there is no such API; see /openapi.json for those there are")
             wrong.code, wrong.status = "APIGW.0101", error.status_code

@@ -94,7 +94,7 @@ class Identity:
             self._accounts,
             self._buckets,
         ):
-            cache.clear()  # type: ignore[attr-defined]  # a tuple of differently typed dicts
+            cache.clear()
         self.generation += 1
 
     async def user(self, user_id: str) -> User:
@@ -156,9 +156,7 @@ class Identity:
     def public_key_pem(self) -> str:
         """Verifies tokens; safe to hand to data planes."""
         public = self._signing_key.public_key()
-        return public.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        ).decode()
+        return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
     def issue_token(
         self,
@@ -272,7 +270,7 @@ class Identity:
         resource: str,
         context: Mapping[str, Any],
     ) -> Decision:
-        """May `principal` do `action` on `resource` in `project_id`? Account roots may do everything of their account."""
+        """May `principal` do `action` on `resource` in `project_id`? Account roots may do everything there."""
         if principal.kind == "system":
             return Decision(True, "explicit allow", action, "platform", 0, "the platform itself", "*:*:*")
         if principal.session_policy is not None:
@@ -296,8 +294,7 @@ class Identity:
                     .join(GroupMember, col(GroupMember.group_id) == Group.id)
                     .where(
                         GroupMember.user_id == user_id,
-                        col(PolicyGrant.project_id).is_(None)
-                        | (col(PolicyGrant.project_id) == (project_id or "")),
+                        col(PolicyGrant.project_id).is_(None) | (col(PolicyGrant.project_id) == (project_id or "")),
                     )
                     .order_by(Policy.name)
                 )
@@ -333,9 +330,7 @@ class Identity:
             raise Forbidden(f"project '{project_id}' is disabled")
         return project
 
-    async def conditions(
-        self, principal: Principal, project: Project | None, source_ip: str | None
-    ) -> dict[str, Any]:
+    async def conditions(self, principal: Principal, project: Project | None, source_ip: str | None) -> dict[str, Any]:
         """The global condition keys (``g:…``) of a request."""
         return {
             "g:CurrentTime": datetime.now(UTC),
@@ -350,18 +345,12 @@ class Identity:
 
     # -- first start ---------------------------------------------------------------------------------------------
 
-    async def bootstrap(
-        self, account_name: str, password_hash: str | None
-    ) -> tuple[Account, Project, Issued | None]:
+    async def bootstrap(self, account_name: str, password_hash: str | None) -> tuple[Account, Project, Issued | None]:
         """The first account with its root user, `admin` group and project; a new access key only when just made."""
         async with self._database.transaction() as tx:
-            existing = (
-                await tx.session.exec(select(Account).order_by(col(Account.created_at)).limit(1))
-            ).first()
+            existing = (await tx.session.exec(select(Account).order_by(col(Account.created_at)).limit(1))).first()
             if existing:
-                query = (
-                    select(Project).where(Project.account_id == existing.id).order_by(col(Project.created_at))
-                )
+                query = select(Project).where(Project.account_id == existing.id).order_by(col(Project.created_at))
                 return (
                     existing,
                     (await tx.session.exec(query)).first() or Project(account_id=existing.id, name=""),

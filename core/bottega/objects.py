@@ -32,9 +32,7 @@ class ObjectPath:
                 bucket, _, key = text[len(prefix) :].partition("/")
                 break
         else:
-            raise Invalid(
-                f"{what} '{text}' is not an object path; write s3://bucket/folder/ or /bucket/folder/"
-            )
+            raise Invalid(f"{what} '{text}' is not an object path; write s3://bucket/folder/ or /bucket/folder/")
         if not 3 <= len(bucket) <= 63 or not all(c.isascii() and (c.isalnum() or c in "-.") for c in bucket):
             raise Invalid(f"{what} '{text}' names no valid bucket (3-63 letters, digits, '-' and '.')")
         segments = key.split("/")
@@ -77,7 +75,7 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """An S3-compatible store. All methods raise NotFound for what is not there and Unavailable when the store is away."""
+    """An S3-compatible store. Methods raise NotFound for what is not there, Unavailable when the store is away."""
 
     name: str
 
@@ -96,15 +94,11 @@ class ObjectStore(Protocol):
         """Delete objects; those already gone are no error."""
         ...
 
-    def list(
-        self, folder: ObjectPath, *, start_after: str = "", limit: int | None = None
-    ) -> AsyncIterator[ObjectInfo]:
+    def list(self, folder: ObjectPath, *, start_after: str = "", limit: int | None = None) -> AsyncIterator[ObjectInfo]:
         """Objects under a prefix, in key order, in constant memory."""
         ...
 
-    async def upload(
-        self, file: Path, path: ObjectPath, content_type: str = "application/octet-stream"
-    ) -> None:
+    async def upload(self, file: Path, path: ObjectPath, content_type: str = "application/octet-stream") -> None:
         """Store a local file, in parts when it is large."""
         ...
 

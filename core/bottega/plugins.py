@@ -153,7 +153,7 @@ class Plugins:
 
     def mark_broken(self, plugin: Plugin, reason: str) -> None:
         plugin.state, plugin.reason = "broken", reason
-        log.error("plugin broken", plugin=plugin.name, reason=reason)
+        log.warning("plugin broken", plugin=plugin.name, reason=reason)
 
     @contextmanager
     def boundary(self, plugin: Plugin, doing: str) -> Iterator[None]:

@@ -93,7 +93,7 @@ class Resources:
         descending: bool = True,
     ) -> tuple[int, Sequence[Resource]]:
         """One page and the total number of matches."""
-        found = [
+        found: list[Any] = [
             Resource.plugin == self.plugin,
             Resource.kind == kind,
             Resource.project_id == project_id,
@@ -124,9 +124,7 @@ class Resources:
         try:
             await tx.session.flush()
         except IntegrityError as e:
-            raise Conflict(
-                f"a {resource.kind} named '{name}' exists in this project; choose another name"
-            ) from e
+            raise Conflict(f"a {resource.kind} named '{name}' exists in this project; choose another name") from e
 
     async def delete(self, tx: Transaction, resource: Resource) -> None:
         """Take a thing out of the registry; its row stays for lineage, audit and bills, its name is free again."""
@@ -142,9 +140,7 @@ class Resources:
     async def _reserve(self, tx: Transaction, kind: str, project_id: str, default: int) -> None:
         # Locking the account's row makes admission serial on PostgreSQL; SQLite has one writer anyway.
         query = select(Account).join(Project, col(Project.account_id) == Account.id)
-        account = (
-            await tx.session.exec(query.where(Project.id == project_id).with_for_update(of=Account))
-        ).first()
+        account = (await tx.session.exec(query.where(Project.id == project_id).with_for_update(of=Account))).first()
         if account is None:
             raise NotFound(f"there is no project '{project_id}'")
         own = await tx.session.get(QuotaLimit, (account.id, self.plugin, kind))

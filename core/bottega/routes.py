@@ -18,7 +18,7 @@ from bottega.context import Principal
 from bottega.entities import Group, GroupMember, LineageEdge, Resource, User
 from bottega.errors import NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
-from bottega.nats_auth import project_subscriber_permissions
+from bottega.nats_auth import consumer_name, project_subscriber_permissions
 from bottega.plugins import Action
 from bottega.urn import Urn
 
@@ -95,9 +95,7 @@ def _platform(runtime: Runtime) -> APIRouter:
     @router.get("/metrics")
     async def metrics(caller: Caller = requires("bottega:metrics:get")) -> PlainTextResponse:
         platform.metrics.outbox.set(await platform.bus.relay.lag())
-        return PlainTextResponse(
-            platform.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+        return PlainTextResponse(platform.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/v1/plugins")
     async def plugins(caller: Caller = requires("bottega:plugin:list", everyone=True)) -> dict[str, Any]:
@@ -157,7 +155,7 @@ def _project(runtime: Runtime) -> APIRouter:
         page: Page = paging(50),
         caller: Caller = requires("bottega:resource:list"),
     ) -> dict[str, Any]:
-        conditions = [Resource.project_id == caller.project_id, col(Resource.deleted_at).is_(None)]
+        conditions: list[Any] = [Resource.project_id == caller.project_id, col(Resource.deleted_at).is_(None)]
         conditions += [Resource.plugin == plugin] if plugin else []
         conditions += [Resource.kind == kind] if kind else []
         conditions += [col(Resource.name).contains(name, autoescape=True)] if name else []
@@ -165,9 +163,7 @@ def _project(runtime: Runtime) -> APIRouter:
             query = select(Resource).where(*conditions).order_by(col(Resource.created_at).desc(), Resource.id)
             rows = (await session.exec(query.offset(page.offset).limit(page.limit))).all()
         return {
-            "resources": [
-                {**row.model_dump(exclude={"claimed_name", "deleted_at"}), "urn": row.urn} for row in rows
-            ]
+            "resources": [{**row.model_dump(exclude={"claimed_name", "deleted_at"}), "urn": row.urn} for row in rows]
         }
 
     @router.get("/v1/{project_id}/lineage")
@@ -190,9 +186,7 @@ def _project(runtime: Runtime) -> APIRouter:
                 frontier = {getattr(e, far) for e in found} - seen
                 seen |= frontier
             ids = [Urn.parse(u).id for u in seen if u.startswith("bottega:")]
-            query = select(Resource).where(
-                col(Resource.id).in_(ids), Resource.project_id == caller.project_id
-            )
+            query = select(Resource).where(col(Resource.id).in_(ids), Resource.project_id == caller.project_id)
             named = {row.urn: row for row in (await session.exec(query)).all()}
         nodes = [
             {
@@ -220,11 +214,9 @@ def _project(runtime: Runtime) -> APIRouter:
         allowed = project_subscriber_permissions(caller.project_id, name, consumer=body.durable)
         return {
             "nats_url": platform.shared.nats_url,
-            "credentials": platform.nats_credentials(
-                name, allowed.publish, allowed.subscribe, body.expires_s
-            ),
+            "credentials": platform.nats_credentials(name, allowed.publish, allowed.subscribe, body.expires_s),
             "inbox_prefix": allowed.inbox_prefix,
-            "consumer": f"{name}@{caller.project_id}" if body.durable else None,
+            "consumer": consumer_name(caller.project_id, name) if body.durable else None,
             "subjects": list(allowed.subscribe),
             "expires_s": body.expires_s,
         }
@@ -236,13 +228,14 @@ def _project(runtime: Runtime) -> APIRouter:
         follow: bool = True,
         caller: Caller = requires("bottega:event:subscribe"),
     ) -> StreamingResponse:
-        """The project's events as JSON lines: from now on, or from the epoch millisecond `since`; without `follow`, those there are."""
+        """The project's events as JSON lines, from now on or from the epoch millisecond `since`.
+
+        Without `follow`, those there are.
+        """
 
         async def lines() -> AsyncIterator[bytes]:
             start = None if since is None else datetime.fromtimestamp(since / 1000, UTC)
-            async for envelope in platform.bus.tail(
-                f"evt.{caller.project_id}.{type}", since=start, follow=follow
-            ):
+            async for envelope in platform.bus.tail(f"evt.{caller.project_id}.{type}", since=start, follow=follow):
                 yield envelope.encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/jsonl")

@@ -28,6 +28,7 @@ from bottega.backends import (
 from bottega.bus import Bus, BusOptions, DeliveryExhausted, DeliveryPolicy, NatsOptions
 from bottega.database import Database
 from bottega.embedded import DataDirLock, EmbeddedNats, EmbeddedObjectStore
+from bottega.entities import Project
 from bottega.errors import ConfigError
 from bottega.events import Event
 from bottega.gateway import ApiCalled, Limiter, record_call
@@ -75,13 +76,13 @@ class Runtime:
         async with AsyncExitStack() as stack:
             private_directory(self.data_dir)
             stack.enter_context(DataDirLock(self.data_dir))
+            secrets_dir = private_directory(self.data_dir / "secrets")
             authority = self._authority()
             nats_url, s3 = await self._start_embedded(stack, authority)
             database = Database(self._database_url())
             stack.push_async_callback(database.close)
             await schema.upgrade(database, self.plugins)
 
-            secrets_dir = private_directory(self.data_dir / "secrets")
             sealer = Sealer.load_or_create(secrets_dir / "master.key")
             identity = Identity(database, sealer, secrets_dir)
             bus = Bus(
@@ -106,7 +107,7 @@ class Runtime:
                 "core", NoSettings(), database.bind("core"), bus, workloads, Resources("core"), shared
             )
             self._wire(database, identity)
-            account, project, issued = await self._bootstrap(identity)
+            project, issued = await self._bootstrap(identity)
             self._write_credentials(shared, project.id, issued)
             self._attach_stores_and_backends(shared)
             for plugin in self.plugins.on():
@@ -119,9 +120,7 @@ class Runtime:
             for plugin in self.plugins.on():
                 await self._enter_lifespan(stack, plugin.name)
             shared.metrics.plugins.labels("on").set(len(self.plugins.on()))
-            shared.metrics.plugins.labels("broken").set(
-                sum(p.state == "broken" for p in self.plugins.all.values())
-            )
+            shared.metrics.plugins.labels("broken").set(sum(p.state == "broken" for p in self.plugins.all.values()))
             self.ready = True
             try:
                 yield self
@@ -174,9 +173,7 @@ class Runtime:
         if not configured.endpoint:
             store = EmbeddedObjectStore(self.data_dir / "objects")
         elif not (configured.access_key and configured.secret_key):
-            raise ConfigError(
-                "objects.endpoint is set; objects.access_key and objects.secret_key are needed with it"
-            )
+            raise ConfigError("objects.endpoint is set; objects.access_key and objects.secret_key are needed with it")
         async with anyio.create_task_group() as tasks:
             for part in (nats, store):
                 if part is not None:
@@ -196,20 +193,14 @@ class Runtime:
 
     def _database_url(self) -> str:
         configured = self.settings.database.url
-        return (
-            configured.get_secret_value()
-            if configured
-            else f"sqlite+aiosqlite:///{self.data_dir / 'bottega.db'}"
-        )
+        return configured.get_secret_value() if configured else f"sqlite+aiosqlite:///{self.data_dir / 'bottega.db'}"
 
     def _nats_credentials(self, authority: NatsAuthority | None) -> str:
         file = self.settings.nats.credentials_file
         if file:
             return file.read_text("utf-8")
         if authority is None:
-            raise ConfigError(
-                "nats.url is set; nats.credentials_file or nats.authority_dir is needed with it"
-            )
+            raise ConfigError("nats.url is set; nats.credentials_file or nats.authority_dir is needed with it")
         return authority.issue_user("platform", publish=[">"], subscribe=[">"], expires_in_s=None)
 
     def _public_url(self, listener: socket.socket | None) -> str:
@@ -227,17 +218,13 @@ class Runtime:
         database.before_commit(record_call)
         database.on_commit(identity.observe)
 
-    async def _bootstrap(self, identity: Identity) -> tuple[Any, Any, Issued | None]:
+    async def _bootstrap(self, identity: Identity) -> tuple[Project, Issued | None]:
         password = secrets.token_urlsafe(12)
-        hashed = (
-            await anyio.to_thread.run_sync(PasswordHasher().hash, password)
-            if self._is_first_start()
-            else None
-        )
-        account, project, issued = await identity.bootstrap(self.settings.account, hashed)
+        hashed = await anyio.to_thread.run_sync(PasswordHasher().hash, password) if self._is_first_start() else None
+        _, project, issued = await identity.bootstrap(self.settings.account, hashed)
         if issued:
             self.first_password = password
-        return account, project, issued
+        return project, issued
 
     @property
     def credentials_file(self) -> Path:
@@ -273,9 +260,7 @@ class Runtime:
             if not file.exists():
                 write_private(
                     file,
-                    shared.authority.issue_user(
-                        "operator", publish=[">"], subscribe=[">"], expires_in_s=None
-                    ),
+                    shared.authority.issue_user("operator", publish=[">"], subscribe=[">"], expires_in_s=None),
                 )
             known["nats_credentials"] = str(file)
         else:
@@ -294,9 +279,7 @@ class Runtime:
 
     async def _enter_lifespan(self, stack: AsyncExitStack, name: str) -> None:
         plugin = self.plugins.all[name]
-        manager = self.plugins.call(
-            plugin, "bottega_lifespan", platform=self.platform.bind(name, plugin.settings)
-        )
+        manager = self.plugins.call(plugin, "bottega_lifespan", platform=self.platform.bind(name, plugin.settings))
         if manager is not None:
             with self.plugins.boundary(plugin, "bottega_lifespan"):
                 await stack.enter_async_context(manager)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection
 from sqlmodel import SQLModel
@@ -76,12 +76,12 @@ def _upgrade(connection: Connection, locations: dict[str, Path]) -> None:
     foreign = {r for r in present - known if r.rsplit("_", 1)[0] in locations}
     if foreign:
         raise ConfigError(
-            f"the database was made by a newer version (revision {min(foreign)}); install that version or restore a backup"
+            f"the database was made by a newer version (revision {min(foreign)}): install it or restore a backup"
         )
 
     def steps(revision: Any, _context: Any) -> Any:
         # Revisions of plugins that are not installed any more stay recorded and untouched.
-        return script._upgrade_revs("heads", tuple(r for r in revision if r in known))
+        return script._upgrade_revs("heads", cast("str", tuple(r for r in revision if r in known)))
 
     environment = MigrationContext.configure(connection, opts={"fn": steps, "transactional_ddl": True})
     from alembic.operations import Operations
@@ -103,9 +103,7 @@ def new_revision(branch: str, words: str) -> Path:
     plugins = Plugins(Settings())
     tables: dict[str, Entities] = {p.name: e for p, e in plugins.collect("bottega_entities", lambda _: {})}
     if branch != "core" and branch not in tables:
-        raise ConfigError(
-            f"no plugin '{branch}' with tables is on; there are: core, {', '.join(sorted(tables))}"
-        )
+        raise ConfigError(f"no plugin '{branch}' with tables is on; there are: core, {', '.join(sorted(tables))}")
     folder = folders(plugins)[branch]
     folder.mkdir(exist_ok=True)
     mine = {
@@ -119,9 +117,7 @@ def new_revision(branch: str, words: str) -> Path:
         def ours(_item: Any, name: str | None, kind: str, _reflected: bool, _other: Any) -> bool:
             return name in mine if kind == "table" else True
 
-        context = MigrationContext.configure(
-            connection, opts={"include_object": ours, "user_module_prefix": None}
-        )
+        context = MigrationContext.configure(connection, opts={"include_object": ours, "user_module_prefix": None})
         migration = produce_migrations(context, SQLModel.metadata)
         assert migration.upgrade_ops is not None
         return render_python_code(migration.upgrade_ops, render_as_batch=bool(existing))

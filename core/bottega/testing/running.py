@@ -77,9 +77,7 @@ class RunningPlatform:
 
     def start(self) -> RunningPlatform:
         """Raises what the start raised."""
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._main()), name="platform", daemon=True
-        )
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="platform", daemon=True)
         self._thread.start()
         self._started.result(60)
         return self
@@ -105,10 +103,9 @@ class RunningPlatform:
         try:
             listener = bind_listener("127.0.0.1", 0)
             self.runtime = Runtime(self.settings, self._plugins(self.settings) if self._plugins else None)
-            async with self.runtime.running(listener):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self.runtime.serve, listener, self._stopping)
-                    self._started.set_result(None)
+            async with self.runtime.running(listener), anyio.create_task_group() as tasks:
+                tasks.start_soon(self.runtime.serve, listener, self._stopping)
+                self._started.set_result(None)
             listener.close()
         except BaseException as e:
             if self._started.done():
@@ -179,9 +176,7 @@ class Tenant:
             await tx.session.flush()
             tx.session.add(GroupMember(group_id=group.id, user_id=user.id))
             for index, document in enumerate(policies):
-                policy = Policy(
-                    account_id=self.account_id, name=f"policy {index} of {name}", document=dict(document)
-                )
+                policy = Policy(account_id=self.account_id, name=f"policy {index} of {name}", document=dict(document))
                 tx.session.add(policy)
                 await tx.session.flush()
                 tx.session.add(PolicyGrant(policy_id=policy.id, group_id=group.id))

@@ -1,0 +1,157 @@
+"""The HTTP edge through a real platform: authentication, permission, errors, limits, records of calls."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from bottega import signing
+from bottega.client import ApiFailure, Client
+from bottega.testing import RunningPlatform, Tenant
+
+LIST = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["bottega:resource:list"]}]}
+DENY = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["bottega:resource:*"]}]}
+
+
+def raw(tenant: Tenant, path: str, headers: dict[str, str]) -> httpx.Response:
+    return httpx.get(tenant.running.url + path.replace("{project_id}", tenant.project_id), headers=headers)
+
+
+def assert_refused(response: httpx.Response, status: int, code: str) -> None:
+    body = response.json()
+    assert (response.status_code, body["error_code"]) == (status, code), body
+    assert body["error_msg"]
+    assert response.headers["x-request-id"]
+
+
+def test_a_request_without_credentials_is_refused(tenant: Tenant) -> None:
+    assert_refused(raw(tenant, "/v1/{project_id}/resources", {}), 401, "APIGW.0301")
+
+
+def test_a_tampered_token_is_refused(running: RunningPlatform, tenant: Tenant) -> None:
+    token = running.runtime.platform.identity.issue_token(
+        running.run(running.runtime.platform.identity.principal(tenant.user_id)), 60
+    )
+    assert raw(tenant, "/v1/whoami", {"X-Auth-Token": token}).status_code == 200
+    head, body, signature = token.split(".")
+    assert_refused(raw(tenant, "/v1/whoami", {"X-Auth-Token": f"{head}.{body[:-2]}AA.{signature}"}), 401, "APIGW.0307")
+
+
+def test_an_expired_token_is_refused(running: RunningPlatform, tenant: Tenant) -> None:
+    identity = running.runtime.platform.identity
+    token = identity.issue_token(running.run(identity.principal(tenant.user_id)), -1)
+    assert_refused(raw(tenant, "/v1/whoami", {"X-Auth-Token": token}), 401, "APIGW.0307")
+
+
+def test_a_signature_outside_its_window_is_refused(tenant: Tenant) -> None:
+    url = f"{tenant.running.url}/v1/whoami"
+    signed = signing.sign("GET", url, {}, b"", tenant.access_key, tenant.secret_key, now=time.time() - 3600)
+    assert_refused(httpx.get(url, headers=signed), 401, "APIGW.0301")
+
+
+def test_a_wrong_secret_is_refused(tenant: Tenant) -> None:
+    stolen = Client(tenant.running.url, tenant.project_id, tenant.access_key, "guess")
+    with pytest.raises(ApiFailure) as refused:
+        stolen.get("/v1/whoami")
+    assert (refused.value.status, refused.value.error_code) == (401, "APIGW.0301")
+
+
+def test_another_accounts_project_is_refused_and_told_apart_from_nothing(tenant: Tenant, stranger: Tenant) -> None:
+    for project in (tenant.project_id, "0" * 32):
+        with pytest.raises(ApiFailure) as refused:
+            stranger.client.get(f"/v1/{project}/resources")
+        assert refused.value.status == 403
+        assert refused.value.message == f"project '{project}' is not one of yours"
+
+
+def test_a_token_of_another_project_is_refused(running: RunningPlatform, tenant: Tenant, stranger: Tenant) -> None:
+    identity = running.runtime.platform.identity
+    principal = running.run(identity.principal(tenant.user_id, scope=stranger.project_id))
+    response = raw(tenant, "/v1/{project_id}/resources", {"X-Auth-Token": identity.issue_token(principal, 60)})
+    assert_refused(response, 403, "ModelArts.0103")
+
+
+def test_rights_come_from_policies_and_the_answer_names_the_statement(tenant: Tenant) -> None:
+    with pytest.raises(ApiFailure) as refused:
+        tenant.user().client.get("/v1/{project_id}/resources")
+    assert "no statement allows bottega:resource:list" in refused.value.message
+    reader = tenant.user([LIST])
+    assert reader.client.get("/v1/{project_id}/resources") == {"resources": []}
+    both = tenant.user([LIST, DENY], name="both")
+    with pytest.raises(ApiFailure) as refused:
+        both.client.get("/v1/{project_id}/resources")
+    assert 'denied by statement 0 of policy "policy 1 of both"' in refused.value.message
+
+
+def test_can_i_says_who_decided(tenant: Tenant) -> None:
+    tenant.user([LIST], name="reader")
+    ask = {"action": "bottega:resource:list", "user": "reader"}
+    answer = tenant.client.post("/v1/{project_id}/permissions/check", ask)
+    assert answer["allowed"]
+    assert answer["policy"] == "policy 0 of reader"
+    with pytest.raises(ApiFailure) as refused:
+        tenant.user().client.post("/v1/{project_id}/permissions/check", ask)
+    assert refused.value.status == 403
+
+
+def test_errors_have_the_vendors_shape(tenant: Tenant) -> None:
+    for call, status, code in (
+        (lambda: tenant.client.get("/v9/nothing"), 404, "APIGW.0101"),
+        (lambda: tenant.client.delete("/v1/whoami"), 405, "APIGW.0101"),
+        (lambda: tenant.client.get("/v1/{project_id}/resources", {"limit": "many"}), 400, "ModelArts.0101"),
+        (lambda: tenant.client.get("/v1/{project_id}/lineage", {"urn": "x"}), 400, "ModelArts.0101"),
+        (lambda: tenant.client.post("/v1/{project_id}/permissions/check", {"action": 1}), 400, "ModelArts.0101"),
+    ):
+        with pytest.raises(ApiFailure) as refused:
+            call()
+        assert (refused.value.status, refused.value.error_code) == (status, code)
+        assert refused.value.request_id
+
+
+def test_malformed_json_is_a_clear_400(tenant: Tenant) -> None:
+    with pytest.raises(ApiFailure) as refused:
+        tenant.client.request(
+            "POST",
+            "/v1/{project_id}/permissions/check",
+            content=b'{"action": ',
+            headers={"Content-Type": "application/json"},
+        )
+    assert (refused.value.status, refused.value.error_code) == (400, "ModelArts.0101")
+
+
+def test_a_body_over_the_limit_is_refused(tenant: Tenant) -> None:
+    with pytest.raises(ApiFailure) as refused:
+        tenant.client.request("POST", "/v1/{project_id}/permissions/check", content=b"x" * (65 * 2**20))
+    assert (refused.value.status, refused.value.error_code) == (413, "ModelArts.0106")
+
+
+def test_refusals_and_changes_are_recorded_and_reads_are_not(tenant: Tenant) -> None:
+    nobody = tenant.user()
+    with pytest.raises(ApiFailure) as refused:
+        nobody.client.get("/v1/{project_id}/resources")
+    record = tenant.events.wait("core.api.called.v1", request_id=refused.value.request_id)
+    assert record.data["status"] == 403
+    assert record.data["user_name"] == nobody.name
+    assert record.data["action"] == "bottega:resource:list"
+    assert record.data["source_ip"] == "127.0.0.1"
+    tenant.client.get("/v1/{project_id}/resources")
+    tenant.client.post("/v1/{project_id}/nats-credentials", {})
+    made = tenant.events.wait("core.api.called.v1", action="bottega:event:subscribe")
+    assert made.data["status"] == 201
+    assert [e.data["action"] for e in tenant.events.all("core.api.called.v1")] == [
+        "bottega:resource:list",
+        "bottega:event:subscribe",
+    ]
+
+
+def test_metrics_need_the_right_to_read_them(tenant: Tenant) -> None:
+    assert b"bottega_request_seconds" in tenant.client.request("GET", "/metrics").content
+    with pytest.raises(ApiFailure):
+        tenant.user().client.request("GET", "/metrics")
+
+
+def test_health_is_open_and_says_nothing_more(running: RunningPlatform) -> None:
+    assert httpx.get(f"{running.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{running.url}/readyz").json() == {"status": "ready", "nats": True}
