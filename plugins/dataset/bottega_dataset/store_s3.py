@@ -1,0 +1,57 @@
+"""The plugin ``store-s3``: object storage on S3, the buckets of an account, and objects over the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+from fastapi import APIRouter
+
+from bottega.events import Event
+from bottega.hookspecs import hookimpl
+from bottega.objects import ObjectStore
+from bottega.platform import Platform
+from bottega.plugins import Action
+from bottega_dataset.buckets import BucketCreated
+from bottega_dataset.s3 import S3Store
+
+_ACTIONS = (
+    Action("obs:bucket:CreateBucket", "Create buckets", "bucket", "createBucket"),
+    Action("obs:bucket:ListAllMyBuckets", "List the account's buckets", "bucket", "listBuckets"),
+    Action("obs:bucket:ListBucket", "List the objects of a bucket", "bucket", "listObjects"),
+    Action("obs:object:GetObject", "Read objects", "object", "getObject"),
+    Action("obs:object:PutObject", "Write objects", "object", "putObject"),
+    Action("obs:object:DeleteObject", "Delete objects", "object", "deleteObject"),
+)
+
+
+@hookimpl
+def bottega_object_stores(platform: Platform) -> ObjectStore:
+    shared = platform.shared
+    assert shared.s3 is not None, "the runtime knows the object store's address before it asks for stores"
+    embedded = shared.plugins.settings.objects.endpoint is None
+    return S3Store(**shared.s3, keeps_files=embedded)
+
+
+@hookimpl
+def bottega_actions() -> Iterable[Action]:
+    return _ACTIONS
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    return [BucketCreated]
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega_dataset.bucket_routes import router
+
+    return router(platform)
+
+
+@hookimpl
+def bottega_commands(cli: typer.Typer) -> None:
+    from bottega_dataset.bucket_commands import objects
+
+    cli.add_typer(objects, name="objects")
