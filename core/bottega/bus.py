@@ -30,7 +30,7 @@ from typing import TypeVar
 import anyio
 import nats.errors
 import structlog
-from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import StreamConfig
 from nats.js.errors import BadRequestError, BucketNotFoundError
 from nats.js.kv import KeyValue
 from sqlalchemy import delete
@@ -55,6 +55,7 @@ from bottega.errors import Invalid, PluginError, Unavailable
 from bottega.events import Envelope, Event, Received
 from bottega.nats_connection import NatsConnection, NatsOptions
 from bottega.relay import Relay
+from bottega.tail import tail
 
 __all__ = [
     "Bus",
@@ -107,9 +108,7 @@ class _Shared:
 
 
 class Bus:
-    def __init__(
-        self, database: Database, nats_options: NatsOptions, options: BusOptions | None = None
-    ) -> None:
+    def __init__(self, database: Database, nats_options: NatsOptions, options: BusOptions | None = None) -> None:
         self.plugin = "core"
         self._database = database
         self._shared = _Shared(database, NatsConnection(nats_options), options or BusOptions())
@@ -139,25 +138,17 @@ class Bus:
         """
         self._register("external", ExternalConsumer, event, handler)
 
-    def _register(
-        self, kind: str, consumer_class: type[Consumer], event: type[Event], handler: Handler
-    ) -> None:
+    def _register(self, kind: str, consumer_class: type[Consumer], event: type[Event], handler: Handler) -> None:
         shared = self._shared
         if shared.running is not None:
-            raise PluginError(
-                f"plugin '{self.plugin}' registers a handler of {event.type} after the bus has started"
-            )
+            raise PluginError(f"plugin '{self.plugin}' registers a handler of {event.type} after the bus has started")
         if not inspect.iscoroutinefunction(handler):
-            raise PluginError(
-                f"plugin '{self.plugin}': the handler of {event.type} must be an async function"
-            )
+            raise PluginError(f"plugin '{self.plugin}': the handler of {event.type} must be an async function")
         name = f"{self.plugin}__{kind}"
         consumer = shared.consumers.get(name)
         if consumer is None:
             database = self._database.bind(self.plugin)
-            consumer = consumer_class(
-                name, database, shared.connection, shared.relay, shared.options.delivery
-            )
+            consumer = consumer_class(name, database, shared.connection, shared.relay, shared.options.delivery)
             shared.consumers[name] = consumer
         consumer.add(event, handler)
 
@@ -260,9 +251,7 @@ class Bus:
             result = await tx.session.execute(delete(_PROCESSED).where(_PROCESSED.c.processed_at < before))
         return int(getattr(result, "rowcount", 0))
 
-    async def dead_letters(
-        self, limit: int = 100, consumer: str | None = None, after: int = 0
-    ) -> list[DeadLetter]:
+    async def dead_letters(self, limit: int = 100, consumer: str | None = None, after: int = 0) -> list[DeadLetter]:
         """The oldest dead letters with a sequence above `after`, of all consumers or one."""
         return await self._shared.letters.list(limit, consumer, after)
 
@@ -282,51 +271,21 @@ class Bus:
         """Send a line, a metric or a progress mark to whoever listens now; it is not kept."""
         tokens = ("log", project_id, kind, ident, channel)
         if not all(_TOKEN.fullmatch(token) for token in tokens):
-            raise Invalid(
-                f"'{'.'.join(tokens)}' is not a log subject; each part is letters, digits, '_' or '-'"
-            )
+            raise Invalid(f"'{'.'.join(tokens)}' is not a log subject; each part is letters, digits, '_' or '-'")
         await self._shared.connection.nc.publish(".".join(tokens), payload)
 
-    async def tail(
+    def tail(
         self,
         subject: str = "evt.>",
         sequence: int | None = None,
         since: datetime | None = None,
         follow: bool = True,
     ) -> AsyncIterator[Envelope]:
-        """The events on `subject`, from now on, or from a stream sequence or a time.
+        """The events on `subject` from a stream sequence or a time on, else from now on.
 
-        Without `follow` it ends after those there are.
+        Without `follow` it ends with the last event there is.
         """
-        start = ConsumerConfig(deliver_policy=DeliverPolicy.NEW)
-        if sequence is not None:
-            start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence)
-        elif since is not None:
-            start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
-        js = self._shared.connection.js
-        subscription = await js.subscribe(
-            subject, stream=delivery.STREAM, ordered_consumer=True, config=start
-        )
-        try:
-            if (
-                not follow
-                and not (await subscription.consumer_info()).num_pending
-                and not subscription.pending_msgs
-            ):
-                return
-            async for message in subscription.messages:
-                last = message.metadata.num_pending == 0
-                try:
-                    envelope = Envelope.decode(message.data)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    log.warning("tail.unreadable", subject=message.subject, reason=repr(error))
-                else:
-                    yield envelope
-                if last and not follow:
-                    return
-        finally:
-            if self.connected:
-                await subscription.unsubscribe()
+        return tail(self._shared.connection, delivery.STREAM, subject, sequence, since, follow)
 
     async def kv(self, bucket: str) -> KeyValue:
         """A JetStream key-value bucket, made when it is missing, by which a plugin feeds its data plane."""

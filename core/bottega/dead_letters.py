@@ -80,9 +80,7 @@ class DeadLetters:
             try:
                 found.append(DeadLetter.decode(message.data or b"", after))
             except (ValueError, KeyError, TypeError) as error:
-                log.error(
-                    "dead_letter.unreadable", sequence=after, subject=message.subject, reason=repr(error)
-                )
+                log.error("dead_letter.unreadable", sequence=after, subject=message.subject, reason=repr(error))
         return found
 
     async def get(self, sequence: int) -> DeadLetter:

@@ -222,21 +222,15 @@ class Consumer(ABC):
             envelope = Envelope.decode(message.data)
             if envelope.subject != subject:
                 raise Reject(f"the envelope belongs on {envelope.subject}, but came on {subject}")
-            readings = [
-                (c.model_validate(envelope.data), h) for c, h in self._handlers.get(envelope.type, ())
-            ]
+            readings = [(c.model_validate(envelope.data), h) for c, h in self._handlers.get(envelope.type, ())]
             if not readings:
                 raise Reject(f"{self.name} has no handler for {envelope.type}")
-            return Delivery(
-                message, sequence, subject, key or envelope.id, envelope.urn, 1, envelope, readings
-            )
+            return Delivery(message, sequence, subject, key or envelope.id, envelope.urn, 1, envelope, readings)
         except Reject as reject:
             fault = reject
         except (ValidationError, ValueError, KeyError, TypeError, AttributeError, Invalid) as error:
             fault = Reject(f"not an event {self.name} can read: {error!r}")
-        return Delivery(
-            message, sequence, subject, key or f"sequence:{sequence}", f"sequence:{sequence}", fault=fault
-        )
+        return Delivery(message, sequence, subject, key or f"sequence:{sequence}", f"sequence:{sequence}", fault=fault)
 
     async def _call(self, delivery: Delivery, *arguments: Any) -> None:
         envelope = delivery.envelope
@@ -259,9 +253,7 @@ class Consumer(ABC):
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                raise PluginError(
-                    f"the handler of {envelope.type} in {self.name} cancelled itself"
-                ) from error
+                raise PluginError(f"the handler of {envelope.type} in {self.name} cancelled itself") from error
 
     def _open_lane(self, delivery: Delivery, error: Exception | None = None) -> None:
         lane = self._lanes[delivery.entity] = deque([delivery])
@@ -287,9 +279,7 @@ class Consumer(ABC):
                     return await self._finish([delivery])
                 except Exception as raised:  # whatever a plugin's handler raises is a failed attempt
                     error = raised
-            wait = (
-                await self._postponed(error) if time.monotonic() - since < self._policy.retry_for_s else None
-            )
+            wait = await self._postponed(error) if time.monotonic() - since < self._policy.retry_for_s else None
             if wait is None:
                 wait = None if isinstance(error, Reject) else next(waits, None)
             if wait is None:
@@ -363,9 +353,7 @@ class Consumer(ABC):
                 if letter.event_type != DeliveryExhausted.type:
                     tx.emit(exhausted, about)
         except SQLAlchemyError as trouble:
-            log.error(
-                "dead_letter.not_written", consumer=self.name, sequence=delivery.sequence, reason=str(trouble)
-            )
+            log.error("dead_letter.not_written", consumer=self.name, sequence=delivery.sequence, reason=str(trouble))
             return False
         self._relay.sweep_soon()
         self.stats.dead += 1
@@ -392,9 +380,7 @@ class Consumer(ABC):
         self.stats.consumed += len(deliveries)
 
     async def _done(self, tx: Transaction, keys: Sequence[str]) -> set[str]:
-        query = select(_PROCESSED.c.event_id).where(
-            _PROCESSED.c.consumer == self.name, _PROCESSED.c.event_id.in_(keys)
-        )
+        query = select(_PROCESSED.c.event_id).where(_PROCESSED.c.consumer == self.name, _PROCESSED.c.event_id.in_(keys))
         return set((await tx.session.execute(query)).scalars())
 
     async def _record(self, tx: Transaction, keys: Sequence[str]) -> None:

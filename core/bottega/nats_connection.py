@@ -36,7 +36,7 @@ class NatsConnection:
         self.nc = Client()
         self.js: JetStreamContext = self.nc.jetstream()
         self._options = options
-        self._listeners: list[Callable[[bool], None]] = []
+        self._listeners: set[Callable[[bool], None]] = set()
         self._problem = "no answer"
         self._closing = False
         self._reopening: asyncio.Task[None] | None = None
@@ -47,7 +47,11 @@ class NatsConnection:
 
     def on_change(self, listener: Callable[[bool], None]) -> None:
         """Call `listener` with True after each reconnection and with False when the connection is lost."""
-        self._listeners.append(listener)
+        self._listeners.add(listener)
+
+    def forget(self, listener: Callable[[bool], None]) -> None:
+        """Call `listener` no more."""
+        self._listeners.discard(listener)
 
     async def open(self) -> None:
         """Connect. Raises Unavailable when that does not succeed within `open_timeout_s`."""
@@ -121,5 +125,5 @@ class NatsConnection:
         await self._on_reconnected()
 
     def _tell(self, connected: bool) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(connected)

@@ -1,4 +1,4 @@
-"""Messages of one durable JetStream consumer, pulled ahead of need and taken in batches as they arrive.
+"""Messages of one JetStream consumer, pulled ahead of need and taken in batches as they arrive.
 
 nats-py's own `fetch` either waits for a full batch or asks anew for each message, and its callbacks swallow
 cancellation; here requests stay open on the server, so a message comes the moment it is stored.
@@ -46,18 +46,18 @@ class Pull:
         self._heard_at = 0.0
         self._lost = ""
         self._news = asyncio.Event()
-        connection.on_change(self._on_connection)
+        self._name = config.durable_name or config.name
 
-    async def attach(self) -> None:
-        """Create or update the durable consumer, keeping its position, and start pulling.
+    async def attach(self) -> int:
+        """Create the consumer, or update it keeping its position, and start pulling; how many messages wait.
 
         What an earlier holder received and did not acknowledge is delivered again first, in the order of the
         stream, so nothing overtakes it.
         """
         await self.detach()
-        nc, js = self._connection.nc, self._connection.js
-        name = str(self._config.durable_name)
+        nc, js, name = self._connection.nc, self._connection.js, str(self._name)
         self._lost = ""
+        self._connection.on_change(self._on_connection)
         info = await js.add_consumer(self._stream, self._config)
         if info.num_ack_pending and not info.num_waiting:
             try:
@@ -70,19 +70,17 @@ class Pull:
         self._requested = 0
         self._heard_at = time.monotonic()
         await self._request()
+        return int(info.num_pending or 0) + int(info.num_ack_pending or 0)
 
     async def detach(self) -> None:
+        self._connection.forget(self._on_connection)
         self.waiting.clear()
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait({self._reader})
             self._reader = None
         subscription, self._subscription = self._subscription, None
-        if (
-            subscription is not None
-            and subscription._conn is self._connection.nc
-            and self._connection.connected
-        ):
+        if subscription is not None and subscription._conn is self._connection.nc and self._connection.connected:
             try:
                 await subscription.unsubscribe()
             except nats.errors.Error as error:
@@ -90,10 +88,11 @@ class Pull:
 
     async def take(self) -> list[Msg]:
         """Wait for messages; what is there, up to a batch. Raises PullLost."""
+        since = time.monotonic()
         while not self.waiting:
             if self._lost:
                 raise PullLost(self._lost)
-            if time.monotonic() - self._heard_at > 3 * _HEARTBEAT_S:
+            if time.monotonic() - max(self._heard_at, since) > 3 * _HEARTBEAT_S:
                 raise PullLost("the server sends no heartbeats")
             await self._request()
             self._news.clear()
@@ -110,7 +109,7 @@ class Pull:
             return
         self._requested += missing
         request = {"batch": missing, "expires": _EXPIRES_S * 10**9, "idle_heartbeat": _HEARTBEAT_S * 10**9}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._config.durable_name}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._connection.nc.publish(subject, orjson.dumps(request), self._subscription.subject)
 
     async def _read(self, subscription: Subscription) -> None:

@@ -81,9 +81,7 @@ class Relay:
         sweep_at = 0.0
         while True:
             try:
-                while self._connection.connected and (
-                    self._behind or self._fresh or time.monotonic() >= sweep_at
-                ):
+                while self._connection.connected and (self._behind or self._fresh or time.monotonic() >= sweep_at):
                     if self._behind or time.monotonic() >= sweep_at:
                         await self._sweep()
                         sweep_at = time.monotonic() + _SWEEP_EVERY_S
@@ -116,16 +114,12 @@ class Relay:
         complete = True
         try:
             for event in events:
-                content = (
-                    "application/cloudevents+json" if event.subject.startswith("evt.") else "application/json"
-                )
+                content = "application/cloudevents+json" if event.subject.startswith("evt.") else "application/json"
                 headers = {"Nats-Msg-Id": event.event_id, "Content-Type": content}
                 if event.traceparent:
                     headers["traceparent"] = event.traceparent
                 try:
-                    in_flight[await js.publish_async(event.subject, event.payload, headers=headers)] = (
-                        event.event_id
-                    )
+                    in_flight[await js.publish_async(event.subject, event.payload, headers=headers)] = event.event_id
                 except nats.errors.MaxPayloadError:
                     log.error(
                         "relay.too_large",
@@ -176,9 +170,7 @@ class Relay:
                 rows = (await session.execute(query)).all()
             if not rows:
                 return
-            acknowledged, complete = await self.publish(
-                [Outgoing(r.event_id, r.subject, r.payload) for r in rows]
-            )
+            acknowledged, complete = await self.publish([Outgoing(r.event_id, r.subject, r.payload) for r in rows])
             self._settled += acknowledged
             await self._forget()
             if not complete:
