@@ -78,6 +78,10 @@ class Platform:
         return self.shared.url
 
     @property
+    def nats_url(self) -> str:
+        return self.shared.nats_url
+
+    @property
     def identity(self) -> Identity:
         return self.shared.identity
 

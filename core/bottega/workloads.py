@@ -192,15 +192,16 @@ class Workloads:
 
     async def read_log(self, workload: Workload, offset: int = 0, limit: int = 65536) -> LogChunk:
         """The workload's log from its backend. Raises NotFound when the backend holds none."""
-        return await self._backend(workload).read_log(workload.id, offset, limit)
+        return await self.backend(workload.backend).read_log(workload.id, offset, limit)
 
     async def read_usage(self, workload: Workload) -> list[UsageSample]:
-        return await self._backend(workload).read_usage(workload.id)
+        return await self.backend(workload.backend).read_usage(workload.id)
 
-    def _backend(self, workload: Workload) -> Backend:
-        backend = self._backends().get(workload.backend)
+    def backend(self, name: str) -> Backend:
+        """Raises Unavailable when the plugin of that backend is not on."""
+        backend = self._backends().get(name)
         if backend is None:
-            raise Unavailable(f"the backend plugin '{workload.backend}' that ran this workload is not on")
+            raise Unavailable(f"the backend plugin '{name}' is not on")
         return backend
 
     def _as_core(self, tx: Transaction) -> Transaction:
