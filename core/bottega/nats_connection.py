@@ -37,7 +37,7 @@ class NatsConnection:
         self.js: JetStreamContext = self.nc.jetstream()
         self._options = options
         self._listeners: set[Callable[[bool], None]] = set()
-        self._problem = "no answer"
+        self._problems: dict[str, None] = {}
         self._closing = False
         self._reopening: asyncio.Task[None] | None = None
 
@@ -65,7 +65,7 @@ class NatsConnection:
             where = urlsplit(self._options.url)
             raise Unavailable(
                 f"NATS at {where.hostname}:{where.port} is not usable after "
-                f"{self._options.open_timeout_s:g} s: {self._problem}; check [nats] url and credentials_file"
+                f"{self._options.open_timeout_s:g} s: {'; '.join(self._problems) or 'no answer'}; check [nats] url and credentials_file"
             ) from late
 
     async def close(self) -> None:
@@ -100,8 +100,8 @@ class NatsConnection:
     async def _on_error(self, error: Exception) -> None:
         # The client reports every attempt of a reconnection; one line for each new reason is enough.
         problem = str(error) or type(error).__name__
-        if problem != self._problem:
-            self._problem = problem
+        if problem not in self._problems:
+            self._problems[problem] = None
             log.warning("nats.error", reason=problem)
 
     async def _on_disconnected(self) -> None:
@@ -110,7 +110,7 @@ class NatsConnection:
         self._tell(False)
 
     async def _on_reconnected(self) -> None:
-        self._problem = ""
+        self._problems.clear()
         log.info("nats.reconnected")
         self._tell(True)
 
