@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,8 +92,7 @@ def lineage(
     from rich.tree import Tree
 
     names = {
-        n["urn"]: f"[bold]{n['kind']}[/] {n['name']}" + (" (deleted)" if n["deleted"] else "")
-        for n in graph["nodes"]
+        n["urn"]: f"[bold]{n['kind']}[/] {n['name']}" + (" (deleted)" if n["deleted"] else "") for n in graph["nodes"]
     }
     near, far = ("source", "target") if down else ("target", "source")
 
@@ -114,16 +114,12 @@ def tail(
     follow: Annotated[bool, typer.Option(help="Wait for further events.")] = True,
 ) -> None:
     """Print the project's events as they happen."""
-    params: dict[str, Any] = {"type": type, "follow": follow} | (
-        {"since": since} if since is not None else {}
-    )
+    params: dict[str, Any] = {"type": type, "follow": follow} | ({"since": since} if since is not None else {})
     for event in connect().lines("/v1/{project_id}/events", params):
         if OPTIONS.as_json:
-            sys.stdout.write(f"{event}\n")
+            sys.stdout.write(json.dumps(event) + "\n")
         else:
-            console.print(
-                f"[dim]{event['time'][11:23]}[/] [bold]{event['type']}[/] {event['data']}", highlight=False
-            )
+            console.print(f"[dim]{event['time'][11:23]}[/] [bold]{event['type']}[/] {event['data']}", highlight=False)
 
 
 @dead.command("list")

@@ -4,6 +4,7 @@ Installed as a pytest plugin: every fixture is there without an import. `bottega
 that an implementer of an extension point subclasses.
 """
 
+from bottega.testing.process import PlatformProcess
 from bottega.testing.running import RecordedEvents, RunningPlatform, Tenant, wait_until
 
-__all__ = ["RecordedEvents", "RunningPlatform", "Tenant", "wait_until"]
+__all__ = ["PlatformProcess", "RecordedEvents", "RunningPlatform", "Tenant", "wait_until"]
