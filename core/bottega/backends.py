@@ -18,11 +18,14 @@ class Transfer(BaseModel):
     """Something that is fetched before the start or stored at the end.
 
     `path` is an object path (a folder when it ends with ``/``); `local` is relative to the workload's directory.
+    An input with `manifest` is a dataset version's manifest: it and the objects it names are fetched into the folder
+    `local` (`bottega.launch.manifests`); the spec's `may_read` must cover those objects.
     """
 
     model_config = ConfigDict(extra="forbid")
     path: str
     local: str
+    manifest: bool = False
 
 
 class WorkloadSpec(BaseModel):

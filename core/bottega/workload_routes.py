@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter
@@ -21,7 +22,7 @@ _PAGE = 1000
 _EXPIRES_S = 3600
 
 
-class Upload(BaseModel):
+class Paths(BaseModel):
     model_config = ConfigDict(extra="forbid")
     paths: list[str] = Field(min_length=1, max_length=_PAGE)
 
@@ -44,16 +45,15 @@ def router(platform: Platform) -> APIRouter:
         """
         spec = await _spec_of(platform, caller, workload_id)
         asked = ObjectPath.parse(path)
-        readable = [*spec.may_read, *spec.may_write, *(t.path for t in (*spec.inputs, *spec.outputs))]
-        _check_within(asked, readable, "read")
-        if asked.key.endswith("/") or not asked.key:
-            listing = platform.objects.list(asked, start_after=start_after, limit=_PAGE)
-            found = [info async for info in listing]
-        else:
-            try:
+        _check_within([asked], _readable(spec), "read")
+        try:
+            if asked.key.endswith("/") or not asked.key:
+                listing = platform.objects.list(asked, start_after=start_after, limit=_PAGE)
+                found = [info async for info in listing]
+            else:
                 found = [await platform.objects.head(asked)]
-            except NotFound:
-                return {"objects": [], "next": None}
+        except NotFound:
+            return {"objects": [], "next": None}
         return {
             "objects": [
                 {
@@ -68,10 +68,22 @@ def router(platform: Platform) -> APIRouter:
             "next": found[-1].path.key if len(found) == _PAGE else None,
         }
 
+    @routes.post("/reads")
+    async def reads(
+        workload_id: str,
+        body: Paths,
+        caller: Caller = requires(ACTIONS[0].name, "workload/{workload_id}", everyone=True),
+    ) -> dict[str, dict[str, str]]:
+        """A URL to read each of `paths`, by path as given, whether the object exists or not."""
+        spec = await _spec_of(platform, caller, workload_id)
+        paths = {text: ObjectPath.parse(text) for text in body.paths}
+        _check_within(paths.values(), _readable(spec), "read")
+        return {"urls": {t: platform.objects.presign("GET", p, _EXPIRES_S) for t, p in paths.items()}}
+
     @routes.post("")
     async def uploads(
         workload_id: str,
-        body: Upload,
+        body: Paths,
         caller: Caller = requires(ACTIONS[0].name, "workload/{workload_id}", everyone=True),
     ) -> dict[str, dict[str, str]]:
         """A URL to store each of `paths`, by path as given."""
@@ -79,8 +91,7 @@ def router(platform: Platform) -> APIRouter:
         log = [spec.log_path] if spec.log_path else []
         writable = [*spec.may_write, *log, *(t.path for t in spec.outputs)]
         paths = {text: ObjectPath.parse(text) for text in body.paths}
-        for path in paths.values():
-            _check_within(path, writable, "write")
+        _check_within(paths.values(), writable, "write")
         return {"urls": {t: platform.objects.presign("PUT", p, _EXPIRES_S) for t, p in paths.items()}}
 
     return routes
@@ -89,9 +100,7 @@ def router(platform: Platform) -> APIRouter:
 async def _spec_of(platform: Platform, caller: Caller, workload_id: str) -> WorkloadSpec:
     principal = caller.principal
     if principal.kind != "workload" or principal.workload_id != workload_id:
-        raise Forbidden(
-            "only the workload itself may ask for its objects, with the token it was started with"
-        )
+        raise Forbidden("only the workload itself may ask for its objects, with the token it was started with")
     async with platform.database.read() as session:
         workload = await session.get(Workload, workload_id)
     if workload is None or workload.project_id != caller.project_id:
@@ -101,8 +110,12 @@ async def _spec_of(platform: Platform, caller: Caller, workload_id: str) -> Work
     return WorkloadSpec.model_validate(workload.spec)
 
 
-def _check_within(path: ObjectPath, allowed: list[str], doing: str) -> None:
-    if not any(ObjectPath.parse(prefix).contains(path) for prefix in allowed):
-        raise Forbidden(
-            f"this workload may not {doing} {path}; it may {doing}: {', '.join(allowed) or 'nothing'}"
-        )
+def _readable(spec: WorkloadSpec) -> list[str]:
+    return [*spec.may_read, *spec.may_write, *(t.path for t in (*spec.inputs, *spec.outputs))]
+
+
+def _check_within(paths: Iterable[ObjectPath], allowed: list[str], doing: str) -> None:
+    prefixes = [ObjectPath.parse(prefix) for prefix in allowed]
+    for path in paths:
+        if not any(prefix.contains(path) for prefix in prefixes):
+            raise Forbidden(f"this workload may not {doing} {path}; it may {doing}: {', '.join(allowed) or 'nothing'}")

@@ -24,7 +24,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import orjson
 
@@ -36,6 +36,7 @@ Phase = Literal["preparing", "running", "uploading", "done"]
 class TransferItem(TypedDict):
     path: str
     local: str
+    manifest: NotRequired[bool]
 
 
 class Spec(TypedDict):

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from bottega.launch import manifests
 from bottega.launch.directory import TransferItem, WorkloadDirectory, inside
 from bottega.launch.failure import Cancelled, LaunchFailure
 
@@ -53,6 +54,9 @@ class Transfers:
         patience = _Patience(patience_s, cancelled)
         with ThreadPoolExecutor(_PARALLEL) as pool:
             for item in items:
+                if item.get("manifest"):
+                    self._fetch_manifest(item, pool, patience)
+                    continue
                 empty = True
                 for page in self._pages(item["path"], patience):
                     empty = False
@@ -79,8 +83,22 @@ class Transfers:
         with ThreadPoolExecutor(_PARALLEL) as pool:
             for start in range(0, len(changed), _BATCH):
                 files, paths, stamps = zip(*changed[start : start + _BATCH], strict=True)
-                urls = self._upload_urls(paths, patience)
+                urls = self._urls("", paths, patience)
                 list(pool.map(self._upload, files, paths, stamps, map(urls.get, paths), repeat(patience)))
+
+    def _fetch_manifest(self, item: TransferItem, pool: ThreadPoolExecutor, patience: _Patience) -> None:
+        entry = next((e for page in self._pages(item["path"], patience) for e in page), None)
+        if entry is None:
+            raise LaunchFailure(f"input {item['path']} does not exist")
+        manifest = inside(self._work, f"{item['local']}/{entry['name']}")
+        self._download(entry, manifest, patience)
+        named = manifests.sources(manifest)
+        while batch := list(islice(named, _BATCH)):
+            urls = self._urls("/reads", batch, patience)
+            entries = [{"path": source, "url": urls[source]} for source in batch]
+            targets = [inside(self._work, f"{item['local']}/{manifests.place(source)}") for source in batch]
+            list(pool.map(self._download, entries, targets, repeat(patience)))
+        manifests.write_local(manifest)
 
     def _pages(self, path: str, patience: _Patience) -> Iterator[list[dict[str, Any]]]:
         start_after: str | None = ""
@@ -91,15 +109,16 @@ class Transfers:
                 yield answer["objects"]
             start_after = answer["next"]
 
-    def _upload_urls(self, paths: Sequence[str], patience: _Patience) -> dict[str, str]:
-        urls: dict[str, str] = patience.insist(partial(self._ask, "POST", json={"paths": paths}))["urls"]
+    def _urls(self, route: str, paths: Sequence[str], patience: _Patience) -> dict[str, str]:
+        asking = partial(self._ask, "POST", route, json={"paths": paths})
+        urls: dict[str, str] = patience.insist(asking)["urls"]
         return urls
 
-    def _ask(self, method: str, **arguments: Any) -> dict[str, Any]:
+    def _ask(self, method: str, route: str = "", **arguments: Any) -> dict[str, Any]:
         access = self._directory.access()
         try:
             answer = self._http.request(
-                method, access["url"] + self._base, headers={"X-Auth-Token": access["token"]}, **arguments
+                method, access["url"] + self._base + route, headers={"X-Auth-Token": access["token"]}, **arguments
             )
         except httpx.TransportError as problem:
             raise Away(f"the platform is away ({problem})") from problem
