@@ -1,0 +1,250 @@
+"""Accounts, who own and pay, and the projects and workspaces that divide what they own (002 §10.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, delete, select
+
+from bottega.context import Principal, now_ms
+from bottega.database import AsyncSession, Transaction
+from bottega.entities import Account, Group, GroupMember, PolicyGrant, Project, Resource, User, Workload, Workspace
+from bottega.errors import Conflict, Forbidden, Invalid, NotFound
+from bottega.platform import Platform
+from bottega.urn import Urn
+
+from .events import (
+    AccountCreated,
+    ProjectChanged,
+    ProjectCreated,
+    ProjectDeleted,
+    WorkspaceChanged,
+    WorkspaceCreated,
+    WorkspaceDeleted,
+)
+from .groups import ADMIN
+from .identities import check_name, flush_unique, iam_urn, owned
+from .passwords import Passwords, check_strength
+from .policies import grant_in, system_policy_id
+from .system_policies import ADMIN_GROUP_POLICIES
+
+
+class Accounts:
+    def __init__(self, platform: Platform, passwords: Passwords) -> None:
+        self._platform = platform
+        self._passwords = passwords
+
+    async def list(self, by: Principal) -> Sequence[Account]:
+        """The caller's own account; for the operator all of them."""
+        async with self._platform.database.read() as session:
+            query = select(Account).order_by(Account.name)
+            if not await _is_operator(session, by):
+                query = query.where(Account.id == by.account_id)
+            return (await session.exec(query)).all()
+
+    async def create(self, by: Principal, name: str, password: str) -> Account:
+        """Make an account with its own login, `admin` group and first project.
+
+        Raises Forbidden for anybody but the root of the platform's first account.
+        """
+        name = check_name("account", name)
+        check_strength(password, name)
+        async with self._platform.database.read() as session:
+            if not await _is_operator(session, by):
+                raise Forbidden("further accounts are made by the platform's first account only")
+        hashed = await self._passwords.hash(password)
+        async with self._platform.database.transaction() as tx:
+            account = Account(name=name)
+            tx.session.add(account)
+            await flush_unique(tx, f"an account named '{name}' exists; choose another name")
+            tx.session.add(
+                User(id=account.id, account_id=account.id, name=name, is_account_root=True, password_hash=hashed)
+            )
+            tx.session.add(Project(account_id=account.id, name=self._platform.settings.region))
+            await tx.session.flush()
+            await _ensure_admin_group(tx, account.id)
+            tx.emit(AccountCreated(account_id=account.id, name=name), iam_urn("account", account.id))
+        return account
+
+    async def ensure_admin_groups(self) -> None:
+        """Give every account its preset group `admin`, with all rights."""
+        async with self._platform.database.transaction() as tx:
+            for account_id in (await tx.session.exec(select(Account.id))).all():
+                await _ensure_admin_group(tx, account_id)
+
+
+class Projects:
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    async def list(
+        self,
+        by: Principal,
+        *,
+        everything: bool,
+        name: str | None = None,
+        parent_id: str | None = None,
+        enabled: bool | None = None,
+    ) -> Sequence[Project]:
+        """The account's projects; without the right to see `everything`, those in which the caller has any right."""
+        async with self._platform.database.read() as session:
+            query = select(Project).where(Project.account_id == by.account_id)
+            if by.scope is not None:
+                query = query.where(Project.id == by.scope)
+            elif not everything:
+                scopes = await _granted_scopes(session, by.user_id)
+                if None not in scopes:
+                    query = query.where(col(Project.id).in_(scopes))
+            if name is not None:
+                query = query.where(Project.name == name)
+            if parent_id is not None:
+                query = query.where(Project.parent_id == parent_id)
+            if enabled is not None:
+                query = query.where(Project.enabled == enabled)
+            return (await session.exec(query.order_by(col(Project.created_at), Project.id))).all()
+
+    async def get(self, account_id: str, project_id: str) -> Project:
+        async with self._platform.database.read() as session:
+            return await owned(session, Project, project_id, account_id)
+
+    async def create(self, account_id: str, name: str, description: str, parent_id: str | None) -> Project:
+        name = check_name("project", name)
+        async with self._platform.database.transaction() as tx:
+            if parent_id is not None and (await owned(tx.session, Project, parent_id, account_id)).parent_id:
+                raise Invalid("parent_id: is itself a sub-project; sub-projects have no further ones")
+            project = Project(account_id=account_id, name=name, description=description, parent_id=parent_id)
+            tx.session.add(project)
+            await flush_unique(tx, f"a project named '{name}' exists in this account; choose another name")
+            event = ProjectCreated(account_id=account_id, project_id=project.id, name=name)
+            tx.emit(event, iam_urn("project", project.id))
+        return project
+
+    async def update(
+        self, account_id: str, project_id: str, name: str | None, description: str | None, enabled: bool | None
+    ) -> Project:
+        """A disabled project refuses every call in it; what runs there goes on until it ends."""
+        name = None if name is None else check_name("project", name)
+        async with self._platform.database.transaction() as tx:
+            project = await owned(tx.session, Project, project_id, account_id)
+            project.name = project.name if name is None else name
+            project.description = project.description if description is None else description
+            project.enabled = project.enabled if enabled is None else enabled
+            tx.session.add(project)
+            await flush_unique(tx, f"a project named '{name}' exists in this account; choose another name")
+            event = ProjectChanged(
+                account_id=account_id, project_id=project_id, name=project.name, enabled=project.enabled
+            )
+            tx.emit(event, iam_urn("project", project_id))
+        return project
+
+    async def delete(self, account_id: str, project_id: str) -> None:
+        """Raises Conflict for a project that holds or held anything: bills, audit and lineage still name it."""
+        async with self._platform.database.transaction() as tx:
+            project = await owned(tx.session, Project, project_id, account_id)
+            used = Conflict(f"project '{project.name}' has a history; disable it instead (enabled: false)")
+            for table in (Resource, Workload):
+                counted = select(func.count()).select_from(table).where(table.project_id == project_id)
+                if (await tx.session.exec(counted)).one():
+                    raise used
+            if (await tx.session.exec(select(Project.id).where(Project.parent_id == project_id))).first():
+                raise Conflict(f"project '{project.name}' has sub-projects; delete them first")
+            await tx.session.exec(delete(PolicyGrant).where(col(PolicyGrant.project_id) == project_id))
+            await tx.session.exec(delete(Workspace).where(col(Workspace.project_id) == project_id))
+            await tx.session.delete(project)
+            try:
+                await tx.session.flush()
+            except IntegrityError as e:
+                raise used from e
+            event = ProjectDeleted(account_id=account_id, project_id=project_id, name=project.name)
+            tx.emit(event, iam_urn("project", project_id))
+
+
+class Workspaces:
+    """Rooms inside a project; the default one, id ``0``, is always there and has no row."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    async def list(self, project_id: str, name: str | None = None) -> Sequence[Workspace]:
+        async with self._platform.database.read() as session:
+            query = select(Workspace).where(Workspace.project_id == project_id)
+            if name is not None:
+                query = query.where(col(Workspace.name).contains(name, autoescape=True))
+            return (await session.exec(query.order_by(col(Workspace.created_at)))).all()
+
+    async def get(self, project_id: str, workspace_id: str) -> Workspace:
+        async with self._platform.database.read() as session:
+            return await _workspace(session, project_id, workspace_id)
+
+    async def create(self, project_id: str, name: str) -> Workspace:
+        name = _workspace_name(name)
+        async with self._platform.database.transaction() as tx:
+            workspace = Workspace(project_id=project_id, name=name)
+            tx.session.add(workspace)
+            await flush_unique(tx, f"a workspace named '{name}' exists in this project; choose another name")
+            event = WorkspaceCreated(project_id=project_id, workspace_id=workspace.id, name=name)
+            tx.emit(event, Urn("iam", project_id, "workspace", workspace.id))
+        return workspace
+
+    async def rename(self, project_id: str, workspace_id: str, name: str) -> None:
+        name = _workspace_name(name)
+        async with self._platform.database.transaction() as tx:
+            workspace = await _workspace(tx.session, project_id, workspace_id)
+            workspace.name = name
+            tx.session.add(workspace)
+            await flush_unique(tx, f"a workspace named '{name}' exists in this project; choose another name")
+            event = WorkspaceChanged(project_id=project_id, workspace_id=workspace_id, name=name)
+            tx.emit(event, Urn("iam", project_id, "workspace", workspace_id))
+
+    async def delete(self, project_id: str, workspace_id: str) -> None:
+        """Raises Conflict while things are in it."""
+        async with self._platform.database.transaction() as tx:
+            workspace = await _workspace(tx.session, project_id, workspace_id)
+            inside = select(func.count()).select_from(Resource)
+            inside = inside.where(Resource.workspace_id == workspace_id, col(Resource.deleted_at).is_(None))
+            count = (await tx.session.exec(inside)).one()
+            if count:
+                raise Conflict(f"workspace '{workspace.name}' holds {count} things; delete or move them first")
+            await tx.session.delete(workspace)
+            event = WorkspaceDeleted(project_id=project_id, workspace_id=workspace_id, name=workspace.name)
+            tx.emit(event, Urn("iam", project_id, "workspace", workspace_id))
+
+
+async def _is_operator(session: AsyncSession, by: Principal) -> bool:
+    first = select(Account.id).order_by(col(Account.created_at), col(Account.id)).limit(1)
+    return by.is_account_root and (await session.exec(first)).first() == by.account_id
+
+
+async def _granted_scopes(session: AsyncSession, user_id: str) -> set[str | None]:
+    query = (
+        select(PolicyGrant.project_id)
+        .join(GroupMember, col(GroupMember.group_id) == PolicyGrant.group_id)
+        .where(GroupMember.user_id == user_id)
+    )
+    return set((await session.exec(query)).all())
+
+
+async def _ensure_admin_group(tx: Transaction, account_id: str) -> None:
+    query = select(Group).where(Group.account_id == account_id, Group.name == ADMIN)
+    if (await tx.session.exec(query)).first() is None:
+        group = Group(account_id=account_id, name=ADMIN, description="All rights", created_at=now_ms())
+        tx.session.add(group)
+        await tx.session.flush()
+        for policy in ADMIN_GROUP_POLICIES:
+            await grant_in(tx, account_id, group.id, system_policy_id(policy), None)
+
+
+async def _workspace(session: AsyncSession, project_id: str, workspace_id: str) -> Workspace:
+    workspace = await session.get(Workspace, workspace_id)
+    if workspace is None or workspace.project_id != project_id:
+        raise NotFound(f"there is no workspace '{workspace_id}' in this project")
+    return workspace
+
+
+def _workspace_name(name: str) -> str:
+    name = check_name("workspace", name)
+    if name == "default":
+        raise Invalid("name: 'default' is the workspace that is always there; choose another")
+    return name
