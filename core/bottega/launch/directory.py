@@ -6,7 +6,7 @@ file           writer  content
 ``job.json``   backend what to run (`Job`)
 ``access.json`` backend the platform's URL and a short-lived token (`Access`), renewed while the workload runs
 ``nats.creds`` backend NATS credentials of the workload, renewed with it; absent when it needs none
-``stop``       backend why it is asked to end, written before the signal
+``stop.json``  backend why it shall end (`Stop`), written before the SIGTERM that says to read it
 ``launch.pid`` launch  the claim: made once, locked as long as launch lives
 ``status.json`` launch how far it is (`Status`); its modification time is the heartbeat
 ``result.json`` launch how it ended (`Result`), the last thing launch writes
@@ -96,13 +96,20 @@ class Result(TypedDict):
     finished_at: int
 
 
+class Stop(TypedDict):
+    """`store`: whether there is still somebody to store the outputs with; not when the platform itself ends."""
+
+    reason: str
+    store: bool
+
+
 class WorkloadDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.job_file = root / "job.json"
         self.access_file = root / "access.json"
         self.nats_file = root / "nats.creds"
-        self.stop_file = root / "stop"
+        self.stop_file = root / "stop.json"
         self.claim_file = root / "launch.pid"
         self.status_file = root / "status.json"
         self.result_file = root / "result.json"
@@ -179,11 +186,13 @@ class WorkloadDirectory:
     def result(self) -> Result | None:
         return cast("Result | None", _read(self.result_file))
 
-    def stop_reason(self) -> str:
-        try:
-            return self.stop_file.read_text("utf-8")
-        except FileNotFoundError:
-            return "ended by a signal from outside the platform"
+    def write_stop(self, stop: Stop) -> None:
+        write_whole(self.stop_file, orjson.dumps(stop))
+
+    def stop(self) -> Stop:
+        """Why SIGTERM came."""
+        found = cast("Stop | None", _read(self.stop_file))
+        return found or {"reason": "ended by a signal from outside the platform", "store": True}
 
     def last_words(self, file: Path) -> str:
         """The last line of `file` that says something, shortened for a one-line reason."""

@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Run:
-    """Use once, from the main thread: it handles SIGTERM. The first ends the process, the second storing."""
+    """Use once, from the main thread: it handles SIGTERM."""
 
     def __init__(self, directory: WorkloadDirectory, job: Job) -> None:
         self._directory = directory
@@ -70,7 +70,7 @@ class Run:
             self._prepare()
             outcome = self._supervise()
         except Cancelled:
-            outcome = self._broken_off("stopped", self._directory.stop_reason())
+            outcome = self._broken_off("stopped", self._directory.stop()["reason"])
         except (LaunchFailure, OSError) as problem:
             outcome = self._broken_off("failed", str(problem))
         outcome = self._store_at_end(outcome)
@@ -83,9 +83,9 @@ class Run:
         }
 
     def _on_signal(self, _number: int, _frame: object) -> None:
-        if self._stop.is_set():
-            self._abandon.set()
         self._stop.set()
+        if not self._directory.stop()["store"]:
+            self._abandon.set()
 
     def _prepare(self) -> None:
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class Run:
                 return self._judge(code)
             if self._stop.is_set():
                 tree.end(spec["grace_s"])
-                return self._broken_off("stopped", self._directory.stop_reason(), tree.poll())
+                return self._broken_off("stopped", self._directory.stop()["reason"], tree.poll())
             ran_s = time.monotonic() - began
             if spec["timeout_s"] is not None and ran_s > spec["timeout_s"]:
                 tree.end(spec["grace_s"])
@@ -197,7 +197,7 @@ class Run:
         try:
             self._store(self._job["patience_s"], self._abandon)
         except (Cancelled, LaunchFailure, OSError) as problem:
-            lost = f"outputs were not stored: {str(problem) or 'the workload had to end'}"
+            lost = f"outputs were not stored: {str(problem) or 'the platform was ending'}"
             if outcome.state == "succeeded":
                 return replace(outcome, state="failed", reason=lost)
             return replace(outcome, reason=f"{outcome.reason}; {lost}")

@@ -24,7 +24,7 @@ from bottega.backends import Flavor, WorkloadRequested, WorkloadStopRequested
 from bottega.entities import Workload
 from bottega.errors import ApiError
 from bottega.events import Received
-from bottega.launch.directory import WorkloadDirectory
+from bottega.launch.directory import Stop, WorkloadDirectory
 from bottega.platform import Platform
 from bottega.private_files import private_directory
 from bottega_training.backend_local import starting, traces
@@ -35,7 +35,8 @@ log = structlog.get_logger("bottega.backend-local")
 
 _WATCH_S, _LOOK_S, _TIDY_S, _TROUBLE_S = 0.1, 5.0, 3600.0, 1.0
 _SILENT_S = 60.0
-_ABANDON_S = 5.0
+_STOP_S = 10.0
+"""How long launch may take, beyond the grace of its process, when the platform ends."""
 
 
 @dataclass
@@ -49,8 +50,9 @@ class Running:
     grace_s: float
     process: subprocess.Popen[bytes] | None = None
     renew_at: float = 0.0
-    stop_reason: str | None = None
-    signals: int = 0
+    stop: Stop | None = None
+    told: Stop | None = None
+    """The last `stop` that launch was signalled to read."""
     silent: bool = False
 
 
@@ -113,8 +115,8 @@ class Supervisor:
         for workload in rows:
             running = self._running.get(workload.id) or self._adopt(workload)
             if running is not None:
-                if workload.stop_requested_at and running.stop_reason is None:
-                    running.stop_reason = "stopped on request"
+                if workload.stop_requested_at and running.stop is None:
+                    running.stop = {"reason": "stopped on request", "store": True}
             elif workload.state != "requested":
                 await self._finish(workload, "failed", "lost: the directory it ran in is gone")
             elif workload.stop_requested_at:
@@ -192,9 +194,10 @@ class Supervisor:
             workload.state = "started"
             log.info("workload.started", workload_id=workload.id)
         if pid is not None:
-            if running.stop_reason is not None and running.signals == 0:
-                directory.stop_file.write_text(running.stop_reason, "utf-8")
-                self._signal(running, pid)
+            if running.stop is not None and running.stop != running.told:
+                directory.write_stop(running.stop)
+                running.told = running.stop
+                _signal(pid, signal.SIGTERM)
             if time.monotonic() >= running.renew_at:
                 await self._renew(running)
             if status and status["phase"] == "running" and directory.heartbeat_age_s() > _SILENT_S:
@@ -215,8 +218,8 @@ class Supervisor:
             await self._finish(
                 workload, "failed", "lost: the program that looked after it was killed, or the machine restarted"
             )
-        elif workload.stop_requested_at or running.stop_reason:
-            await self._finish(workload, "stopped", running.stop_reason or "stopped on request")
+        elif running.stop is not None:
+            await self._finish(workload, "stopped", running.stop["reason"])
         else:
             said = directory.last_words(directory.launch_log)
             await self._finish(workload, "failed", f"could not be started: {said or 'launch said nothing'}")
@@ -244,27 +247,19 @@ class Supervisor:
             # Its user is gone, say: it runs on, but cannot ask the platform for anything when the old one runs out.
             log.warning("workload.identity_not_renewed", workload_id=running.workload.id, reason=str(problem))
 
-    def _signal(self, running: Running, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
-        running.signals += 1
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
     async def _stop_all(self) -> None:
         """End everything because the platform ends. Outputs stay unstored: nothing answers transfers any more."""
         for running in self._running.values():
-            running.stop_reason = running.stop_reason or "the platform was stopped"
+            reason = running.stop["reason"] if running.stop else "the platform was stopped"
+            running.stop = {"reason": reason, "store": False}
         longest = max((running.grace_s for running in self._running.values()), default=0.0)
-        kill_at = time.monotonic() + longest + _ABANDON_S
+        kill_at = time.monotonic() + longest + _STOP_S
         while self._running:
             await self._watch_all()
-            for running in self._running.values():
-                pid, status = running.directory.launch_pid(), running.directory.status()
-                if pid is None:
-                    continue
-                if running.signals == 1 and status and status["phase"] == "uploading":
-                    self._signal(running, pid)
-                elif time.monotonic() > kill_at:
-                    self._signal(running, pid, signal.SIGKILL)
+            if time.monotonic() > kill_at:
+                for running in self._running.values():
+                    if pid := running.directory.launch_pid():
+                        _signal(pid, signal.SIGKILL)
             await anyio.sleep(_WATCH_S / 2)
 
     async def _tidy(self) -> None:
@@ -272,3 +267,8 @@ class Supervisor:
         await anyio.to_thread.run_sync(
             traces.tidy_ended, self._root, open_ids, self._settings.keep_logs, self._settings.keep_logs_days
         )
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
