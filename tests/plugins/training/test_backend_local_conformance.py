@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from bottega.testing.conformance.backend import BackendContract
+
+
+class TestBackendLocal(BackendContract):
+    flavor = "local.small"
