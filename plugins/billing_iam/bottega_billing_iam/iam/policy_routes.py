@@ -47,8 +47,7 @@ class RoleChanges(BaseModel):
     role: _RoleChanges
 
 
-def policy_router(platform: Platform, policies: Policies) -> APIRouter:
-    router = APIRouter()
+def add_policy_routes(router: APIRouter, platform: Platform, policies: Policies) -> None:
 
     @router.get("/v3/roles")
     async def list_roles(
@@ -108,12 +107,9 @@ def policy_router(platform: Platform, policies: Policies) -> APIRouter:
         rows = [role_json(platform, policy) for policy in found]
         return {"roles": rows, "total_number": len(rows), "links": links(platform, path)}
 
-    return router
 
-
-def grant_router(platform: Platform, policies: Policies) -> APIRouter:
+def add_grant_routes(router: APIRouter, platform: Platform, policies: Policies) -> None:
     """Grants on one project, on the account, and (``OS-INHERIT``) on all its projects; the last two are one here."""
-    router = APIRouter()
 
     def place(caller: Caller, project: str | None, domain_id: str | None) -> tuple[str, str | None]:
         account_id = caller.principal.account_id
@@ -171,5 +167,3 @@ def grant_router(platform: Platform, policies: Policies) -> APIRouter:
             account_wide(caller)
             account_id, scope = place(caller, project, domain_id)
             await policies.revoke(account_id, group_id, role_id, scope)
-
-    return router

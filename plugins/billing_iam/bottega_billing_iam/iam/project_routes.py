@@ -64,8 +64,7 @@ class WorkspaceName(BaseModel):
     name: str
 
 
-def account_router(platform: Platform, accounts: Accounts) -> APIRouter:
-    router = APIRouter()
+def add_account_routes(router: APIRouter, platform: Platform, accounts: Accounts) -> None:
 
     @router.get("/v3/domains")
     async def list_domains(caller: Caller = requires("iam:domains:listDomains")) -> dict[str, Any]:
@@ -80,12 +79,9 @@ def account_router(platform: Platform, accounts: Accounts) -> APIRouter:
         caller.about(resource=iam_urn("account", account.id), name=account.name)
         return {"domain": account_json(platform, account)}
 
-    return router
 
-
-def project_router(platform: Platform, projects: Projects) -> APIRouter:
+def add_project_routes(router: APIRouter, platform: Platform, projects: Projects) -> None:
     # The path parameter is not called project_id, which means "act inside it"; a disabled project refuses that.
-    router = APIRouter()
 
     @router.get("/v3/projects")
     async def list_projects(
@@ -138,11 +134,8 @@ def project_router(platform: Platform, projects: Projects) -> APIRouter:
     ) -> None:
         await projects.delete(account_wide(caller), project)
 
-    return router
 
-
-def workspace_router(platform: Platform, workspaces: Workspaces) -> APIRouter:
-    router = APIRouter()
+def add_workspace_routes(router: APIRouter, platform: Platform, workspaces: Workspaces) -> None:
     base = "/v1/{project_id}/workspaces"
 
     async def owner(caller: Caller) -> str:
@@ -187,5 +180,3 @@ def workspace_router(platform: Platform, workspaces: Workspaces) -> APIRouter:
     ) -> dict[str, Any]:
         await workspaces.delete(caller.project_id, workspace_id)
         return {"workspace_id": workspace_id}
-
-    return router

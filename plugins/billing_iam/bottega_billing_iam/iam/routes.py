@@ -6,13 +6,16 @@ from fastapi import APIRouter
 
 from bottega.platform import Platform
 
-from . import policy_routes, project_routes, token_routes, user_routes
 from .accounts import Accounts, Projects, Workspaces
 from .credentials import Credentials
 from .groups import Groups
 from .login import Login
 from .passwords import Passwords
 from .policies import Policies
+from .policy_routes import add_grant_routes, add_policy_routes
+from .project_routes import add_account_routes, add_project_routes, add_workspace_routes
+from .token_routes import add_token_routes
+from .user_routes import add_credential_routes, add_group_routes, add_user_routes
 from .users import Users
 
 
@@ -20,17 +23,14 @@ def router(platform: Platform) -> APIRouter:
     passwords = Passwords()
     login, users, groups = Login(platform, passwords), Users(platform, passwords), Groups(platform)
     accounts, projects, policies = Accounts(platform, passwords), Projects(platform), Policies(platform)
-    every = APIRouter()
-    for part in (
-        token_routes.router(platform, login, projects),
-        user_routes.user_router(platform, users, groups, login),
-        user_routes.group_router(platform, users, groups),
-        user_routes.credential_router(platform, Credentials(platform)),
-        policy_routes.policy_router(platform, policies),
-        policy_routes.grant_router(platform, policies),
-        project_routes.account_router(platform, accounts),
-        project_routes.project_router(platform, projects),
-        project_routes.workspace_router(platform, Workspaces(platform)),
-    ):
-        every.include_router(part)
-    return every
+    router = APIRouter()
+    add_token_routes(router, platform, login, projects)
+    add_user_routes(router, platform, users, groups, login)
+    add_group_routes(router, platform, users, groups)
+    add_credential_routes(router, Credentials(platform))
+    add_policy_routes(router, platform, policies)
+    add_grant_routes(router, platform, policies)
+    add_account_routes(router, platform, accounts)
+    add_project_routes(router, platform, projects)
+    add_workspace_routes(router, platform, Workspaces(platform))
+    return router

@@ -63,8 +63,7 @@ class TokenRequest(BaseModel):
     auth: _Auth
 
 
-def router(platform: Platform, login: Login, projects: Projects) -> APIRouter:
-    router = APIRouter()
+def add_token_routes(router: APIRouter, platform: Platform, login: Login, projects: Projects) -> None:
 
     async def describe(principal: Principal, project: Project | None, issued: float, expires: float) -> dict[str, Any]:
         account = await platform.identity.account(principal.account_id)
@@ -152,8 +151,6 @@ def router(platform: Platform, login: Login, projects: Projects) -> APIRouter:
         """The caller's own account."""
         account = await platform.identity.account(caller.principal.account_id)
         return {"domains": [account_json(platform, account)], "links": links(platform, "/v3/auth/domains")}
-
-    return router
 
 
 def catalog(platform: Platform, account: Account, project: Project | None) -> list[dict[str, Any]]:

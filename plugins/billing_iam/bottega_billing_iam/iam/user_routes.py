@@ -96,8 +96,7 @@ def in_own(caller: Caller, domain_id: str | None) -> str:
     return account_id
 
 
-def user_router(platform: Platform, users: Users, groups: Groups, login: Login) -> APIRouter:
-    router = APIRouter()
+def add_user_routes(router: APIRouter, platform: Platform, users: Users, groups: Groups, login: Login) -> None:
 
     @router.get("/v3/users")
     async def list_users(
@@ -164,11 +163,8 @@ def user_router(platform: Platform, users: Users, groups: Groups, login: Login) 
         path = f"/v3/users/{user_id}/groups"
         return {"groups": [group_json(platform, g) for g in found], "links": links(platform, path)}
 
-    return router
 
-
-def group_router(platform: Platform, users: Users, groups: Groups) -> APIRouter:
-    router = APIRouter()
+def add_group_routes(router: APIRouter, platform: Platform, users: Users, groups: Groups) -> None:
 
     @router.get("/v3/groups")
     async def list_groups(
@@ -233,11 +229,8 @@ def group_router(platform: Platform, users: Users, groups: Groups) -> APIRouter:
     ) -> None:
         await groups.remove(account_wide(caller), group_id, user_id)
 
-    return router
 
-
-def credential_router(platform: Platform, credentials: Credentials) -> APIRouter:
-    router = APIRouter()
+def add_credential_routes(router: APIRouter, credentials: Credentials) -> None:
     base = "/v3.0/OS-CREDENTIAL/credentials"
 
     @router.get(base)
@@ -293,5 +286,3 @@ def credential_router(platform: Platform, credentials: Credentials) -> APIRouter
         row = await credentials.get(account_wide(caller), access_key)
         await own_or_allowed(caller, row.user_id, "iam:credentials:deleteCredential", "credential", access_key)
         await credentials.delete(caller.principal, access_key)
-
-    return router
