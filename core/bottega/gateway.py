@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 from limits import parse as parse_limit
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -172,6 +172,21 @@ class Caller:
         if await self.platform.identity.bucket_account(path.bucket) != self.principal.account_id:
             raise Forbidden(f"bucket '{path.bucket}' is not one of yours")
         await self.check("obs:object:PutObject" if write else "obs:object:GetObject", path.urn)
+
+    async def check_account(self, action: str) -> str:
+        """The caller's account, for a question about all of it, not one project.
+
+        Raises Forbidden unless a policy granted account-wide allows `action` and the credential is not limited
+        to a project.
+        """
+        principal = self.principal
+        if principal.scope is not None:
+            raise Forbidden(f"this token is scoped to project '{principal.scope}'; use one of the whole account")
+        context = self.platform.identity.conditions(principal, None, self.call.source_ip)
+        resource = f"bottega:{self.platform.action_owner(action)}:{PLATFORM}:*"
+        decision = await self.platform.identity.decide(principal, None, action, resource, context)
+        _refuse_unless(decision, action, resource)
+        return principal.account_id
 
     def about(self, *, resource: str | None = None, name: str | None = None, trace: str | None = None) -> None:
         """Say more precisely what this call is about, for the audit trail."""
@@ -350,6 +365,7 @@ class Edge:
         async def stamped_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
+                await self._settle(call)  # before the caller hears of it, so no record is lost by a crash
                 message.setdefault("headers", []).append((b"x-request-id", call.request_id.encode()))
             await send(message)
 
@@ -364,7 +380,6 @@ class Edge:
                     # The framework raises again what its last handler has answered and logged.
                     if call.status < 500:
                         raise
-                await self._settle(call)
         finally:
             _call.reset(token)
             route = scope.get("route")
@@ -374,10 +389,15 @@ class Edge:
     async def _settle(self, call: Call) -> None:
         refused = call.status in (401, 403, 429)
         changing = call.method in CHANGING and call.action is not None
-        if (refused or changing) and call.recorded_status != call.status:
+        if not (refused or changing) or call.recorded_status == call.status:
+            return
+        call.recorded_status = call.status
+        try:
             async with self.platform.database.transaction() as tx:
-                call.recorded_status = call.status
                 tx.speaking_as("core").emit(call.event(call.status), call.urn)
+        except SQLAlchemyError as e:
+            # Nothing was changed by this call (a change commits with its record); its answer still goes out.
+            log.error("call not recorded", path=call.path, status=call.status, error=str(e))
 
 
 def error_body(error: ApiError) -> dict[str, str]:

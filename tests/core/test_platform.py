@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bottega.testing import RunningPlatform, Tenant
+from bottega.testing import Tenant
 
 
 def test_a_tenant_sees_itself_and_the_plugins(tenant: Tenant) -> None:

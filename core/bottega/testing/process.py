@@ -84,11 +84,16 @@ class PlatformProcess:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(60)
 
-    def child(self, name: str) -> psutil.Process:
-        """A process the platform supervises, by the name of its program."""
-        found = [p for p in psutil.Process(self.pid).children(recursive=True) if p.name().startswith(name)]
-        assert found, f"no {name} among the platform's children"
-        return found[0]
+    def child(self, name: str, other_than: int | None = None) -> psutil.Process:
+        """A process the platform supervises, by the name of its program; waits for one that is being restarted."""
+
+        def found() -> psutil.Process | None:
+            running = psutil.Process(self.pid).children(recursive=True)
+            return next((p for p in running if p.pid != other_than and p.name().startswith(name)), None)
+
+        process = wait_until(found, timeout=30)
+        assert process is not None
+        return process
 
     def __enter__(self) -> PlatformProcess:
         return self.start()

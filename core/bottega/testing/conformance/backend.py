@@ -107,7 +107,8 @@ class BackendContract:
 
     def test_a_stop_ends_it_with_its_children(self, tenant: Tenant, bucket: str) -> None:
         code = (
-            "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+            "import subprocess, sys, time;"
+            "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
             "print('child', p.pid); time.sleep(600)"
         )
         ident = self.request(tenant, command=[*_PYTHON, code], grace_s=1)
