@@ -182,7 +182,7 @@ class Caller:
         principal = self.principal
         if principal.scope is not None:
             raise Forbidden(f"this token is scoped to project '{principal.scope}'; use one of the whole account")
-        context = self.platform.identity.conditions(principal, None, self.call.source_ip)
+        context = await self.platform.identity.conditions(principal, None, self.call.source_ip)
         resource = f"bottega:{self.platform.action_owner(action)}:{PLATFORM}:*"
         decision = await self.platform.identity.decide(principal, None, action, resource, context)
         _refuse_unless(decision, action, resource)
@@ -190,9 +190,11 @@ class Caller:
 
     def about(self, *, resource: str | None = None, name: str | None = None, trace: str | None = None) -> None:
         """Say more precisely what this call is about, for the audit trail."""
-        self.call.resource = resource or self.call.resource
-        self.call.resource_name = name or self.call.resource_name
-        self.call.trace = trace or self.call.trace
+        call = self.call
+        known = (call.resource, call.resource_name, call.trace)
+        call.resource, call.resource_name, call.trace = resource or known[0], name or known[1], trace or known[2]
+        if known != (call.resource, call.resource_name, call.trace):
+            call.recorded_status = None  # what a transaction has recorded of it already is out of date
 
 
 @dataclass(frozen=True, slots=True)
