@@ -1,0 +1,76 @@
+"""``bottega trail``."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from bottega.cli_support import OPTIONS, connect, show
+from bottega.context import now_ms
+
+_UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def add_to(cli: typer.Typer) -> None:
+    cli.command("trail")(trail)
+
+
+def trail(
+    user: Annotated[str | None, typer.Option(help="Name or id of who did it.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Trace name, such as createNotebook.")] = None,
+    resource_type: Annotated[str | None, typer.Option(help="Such as dataset.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Part of the name of what it was done to.")] = None,
+    denied: Annotated[bool, typer.Option(help="Only what was refused.")] = False,
+    since: Annotated[str | None, typer.Option(help="A span such as 2h or 7d, a date, or epoch ms.")] = None,
+    account: Annotated[bool, typer.Option(help="The whole account, not only the project.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+) -> None:
+    """Show who did what, when, from where, and with what result."""
+    client = connect()
+    asked: dict[str, Any] = {
+        "user": user,
+        "trace_name": trace,
+        "resource_type": resource_type,
+        "resource_name": resource,
+        "denied": denied or None,
+        "from": _since(since) if since else None,
+        "scope": "account" if account else None,
+    }
+    rows: list[dict[str, Any]] = []
+    marker = None
+    while len(rows) < limit:
+        page = client.get("/v3/{project_id}/traces", asked | {"next": marker, "limit": min(200, limit - len(rows))})
+        rows += page["traces"]
+        marker = page["meta_data"]["marker"]
+        if marker is None:
+            break
+    if OPTIONS.as_json:
+        show(rows)
+        return
+    for row in rows:
+        row["when"] = datetime.fromtimestamp(row["time"] / 1000).strftime("%Y-%m-%d %H:%M:%S")
+    columns = {
+        "when": "when",
+        "user.name": "who",
+        "source_ip": "from",
+        "trace_name": "what",
+        "resource_type": "type",
+        "resource_name": "name",
+        "code": "result",
+        "message": "reason",
+    }
+    show(rows, columns)
+
+
+def _since(text: str) -> int:
+    if span := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        return now_ms() - int(span[1]) * _UNITS[span[2]]
+    if text.isdecimal():
+        return int(text)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no span (2h, 7d), date or epoch ms", param_hint="--since") from None

@@ -1,0 +1,68 @@
+"""The plugin `billing`: meters workloads by listening to their events, and shows the bill. Nobody calls it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import typer
+from fastapi import APIRouter
+
+from bottega.backends import WorkloadFinished, WorkloadStarted
+from bottega.bus import Bus
+from bottega.hookspecs import hookimpl
+from bottega.platform import Platform
+from bottega.plugins import Action, Entities
+
+from . import commands, metering, prices, routes
+from .entities import PriceVersion, UsageRecord
+from .settings import BillingSettings
+
+
+@hookimpl
+def bottega_settings() -> type[BillingSettings]:
+    return BillingSettings
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    return Entities([UsageRecord, PriceVersion], Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_actions() -> Iterable[Action]:
+    return (
+        Action("bss:bill:view", "See what was used and what it cost", "bill"),
+        Action("bss:price:list", "See the price list", "price"),
+    )
+
+
+@hookimpl
+def bottega_subscribe(bus: Bus) -> None:
+    bus.on(WorkloadStarted, metering.on_started)
+    bus.on(WorkloadFinished, metering.on_finished)
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    return routes.router(platform)
+
+
+@hookimpl
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
+    """Adopt the price list; one that would change the past leaves this plugin broken and the rest running."""
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        offered = prices.PriceList.read(platform.settings.price_list or prices.SHIPPED)
+        async with platform.database.transaction() as tx:
+            await prices.adopt(tx, offered)
+        yield
+
+    return running()
+
+
+@hookimpl
+def bottega_commands(cli: typer.Typer) -> None:
+    commands.add_to(cli)
