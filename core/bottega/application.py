@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute, APIWebSocketRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -35,36 +36,57 @@ def build(runtime: Runtime) -> ASGIApp:
     for router in routes.routers(runtime):
         check_routes(router.routes, "core", {a.name for a in routes.ACTIONS})
         app.include_router(router)
-    taken = {(method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()}
+    taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
     return Edge(app, runtime.platform, runtime.settings.server.max_body_mb * 2**20)
 
 
-def check_routes(found: Iterable[BaseRoute], plugin: str, declared: set[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class GuardedRoute:
+    """A route as it is served: its full path, its methods (empty for a websocket) and the check it names."""
+
+    path: str
+    methods: frozenset[str]
+    checks: tuple[Requirement | Public, ...]
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        return {(method, self.path) for method in self.methods or {"WEBSOCKET"}}
+
+    @property
+    def requirement(self) -> Requirement | None:
+        """The IAM check; None for a public route."""
+        return next((c for c in self.checks if isinstance(c, Requirement)), None)
+
+
+def every_route(found: Sequence[BaseRoute]) -> Iterator[GuardedRoute]:
+    """The routes of an application or router, those of included routers too.
+
+    Raises PluginError for one that FastAPI does not check, such as a mounted application.
+    """
+    for context in iter_route_contexts(found):
+        if not isinstance(context.original_route, APIRoute | APIWebSocketRoute):
+            raise PluginError(f"route {context.path} is not a FastAPI route and cannot be checked")
+        yield GuardedRoute(context.path or "", frozenset(context.methods or ()), tuple(_checks(context.dependant)))
+
+
+def check_routes(found: Sequence[BaseRoute], plugin: str, declared: set[str]) -> None:
     """Raises PluginError for a route that names no IAM action, or one the plugin did not declare."""
-    for route in found:
-        if not isinstance(route, APIRoute | APIWebSocketRoute):
-            raise PluginError(f"route {getattr(route, 'path', route)} is not a FastAPI route and cannot be checked")
-        checks = list(_checks(route.dependant))
-        if not checks:
+    for route in every_route(found):
+        if not route.checks:
             raise PluginError(
                 f"route {route.path} names no IAM action; add "
                 "'caller: Caller = requires(\"service:resource:operation\")'"
             )
-        for check in checks:
-            if isinstance(check, Requirement) and check.action not in declared:
-                raise PluginError(
-                    f"route {route.path} checks '{check.action}', which {plugin} does not declare in bottega_actions"
-                )
+        requirement = route.requirement
+        if requirement and requirement.action not in declared:
+            raise PluginError(
+                f"route {route.path} checks '{requirement.action}', which {plugin} does not declare in bottega_actions"
+            )
 
 
-def requirement_of(route: APIRoute | APIWebSocketRoute) -> Requirement | None:
-    """The IAM check of a route; None for a public one."""
-    return next((c for c in _checks(route.dependant) if isinstance(c, Requirement)), None)
-
-
-def _checks(dependant: Dependant) -> Iterable[Any]:
+def _checks(dependant: Dependant) -> Iterator[Requirement | Public]:
     for inner in dependant.dependencies:
         if isinstance(inner.call, Requirement | Public):
             yield inner.call
@@ -78,7 +100,7 @@ def _mount(app: FastAPI, runtime: Runtime, plugin: Plugin, taken: set[tuple[str,
         return
     with runtime.plugins.boundary(plugin, "bottega_routes"):
         check_routes(router.routes, plugin.name, {a.name for a in plugin.actions})
-        mine = {(m, r.path) for r in router.routes if isinstance(r, APIRoute) for m in r.methods or ()}
+        mine = {name for route in every_route(router.routes) for name in route.names}
         if mine & taken:
             method, path = min(mine & taken)
             raise PluginError(f"route {method} {path} exists already")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from bottega import logs
 from bottega.bus import Bus
 from bottega.client import Client
 from bottega.entities import Account, Bucket, Group, GroupMember, Policy, PolicyGrant, Project, User
@@ -55,6 +56,7 @@ class RunningPlatform:
             "server": {"rate_limit": "100000/second"},
         }
         self.settings = load_settings(None, {**values, **(overrides or {})}, {})
+        logs.configure(self.settings.log)
         self._plugins = plugins
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
