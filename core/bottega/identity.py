@@ -97,35 +97,43 @@ class Identity:
             cache.clear()
         self.generation += 1
 
+    def _keep(self, cache: dict[Any, Any], key: Any, value: Any, generation: int) -> None:
+        """Cache what was read, unless identity has changed since `generation`: then it may be of before the change."""
+        if generation == self.generation:
+            _remember(cache, key, value)
+
     async def user(self, user_id: str) -> User:
         """Raises Unauthenticated when the user is gone or disabled."""
+        generation = self.generation
         user = self._users.get(user_id)
         if user is None:
             async with self._database.read() as session:
                 user = await session.get(User, user_id)
             if user is None or not user.enabled:
                 raise Unauthenticated("the user of these credentials does not exist any more or is disabled")
-            self._users[user_id] = user
+            self._keep(self._users, user_id, user, generation)
         return user
 
     async def account(self, account_id: str) -> Account:
+        generation = self.generation
         account = self._accounts.get(account_id)
         if account is None:
             async with self._database.read() as session:
                 account = await session.get(Account, account_id)
             if account is None:
                 raise NotFound(f"there is no account '{account_id}'")
-            self._accounts[account_id] = account
+            self._keep(self._accounts, account_id, account, generation)
         return account
 
     async def project(self, project_id: str) -> Project:
+        generation = self.generation
         project = self._projects.get(project_id)
         if project is None:
             async with self._database.read() as session:
                 project = await session.get(Project, project_id)
             if project is None:
                 raise NotFound(f"there is no project '{project_id}'")
-            self._projects[project_id] = project
+            self._keep(self._projects, project_id, project, generation)
         return project
 
     async def principal(self, user_id: str, *, scope: str | None = None) -> Principal:
@@ -134,12 +142,13 @@ class Identity:
 
     async def bucket_account(self, bucket: str) -> str:
         """The account a bucket belongs to; one that nobody registered is the platform's own (first) account's."""
+        generation = self.generation
         owner = self._buckets.get(bucket)
         if owner is None:
             async with self._database.read() as session:
                 row = await session.get(Bucket, bucket)
             owner = row.account_id if row else await self.platform_account()
-            self._buckets[bucket] = owner
+            self._keep(self._buckets, bucket, owner, generation)
         return owner
 
     async def platform_account(self) -> str:
@@ -196,6 +205,7 @@ class Identity:
 
     async def authenticate_token(self, token: str) -> Principal:
         """Raises Unauthenticated for a token that is malformed, tampered with, expired, or whose user is gone."""
+        generation = self.generation
         cached = self._tokens.get(token)
         now = now_ms() / 1000
         if cached and now < cached[1]:
@@ -225,11 +235,12 @@ class Identity:
             workload_id,
             claims.get("pol"),
         )
-        _remember(self._tokens, token, (principal, claims["exp"]))
+        self._keep(self._tokens, token, (principal, claims["exp"]), generation)
         return principal
 
     async def access_key(self, access_key: str) -> AccessKey:
         """The secret behind an access key. Raises Unauthenticated when it is unknown, disabled or expired."""
+        generation = self.generation
         key = self._keys.get(access_key)
         if key is None:
             async with self._database.read() as session:
@@ -238,7 +249,7 @@ class Identity:
                 raise Unauthenticated("the access key does not exist or is disabled")
             secret = self._sealer.unseal(row.secret, f"credential:{access_key}")
             key = AccessKey(await self.principal(row.user_id), secret, row.expires_at)
-            _remember(self._keys, access_key, key)
+            self._keep(self._keys, access_key, key, generation)
         if key.expires_at is not None and key.expires_at <= now_ms():
             raise Unauthenticated("the access key has expired")
         return key
@@ -284,6 +295,7 @@ class Identity:
     async def rights(self, user_id: str, project_id: str | None) -> PolicySet:
         """Every policy that reaches a user through groups, in one project and account-wide, compiled."""
         key = (user_id, project_id or "")
+        generation = self.generation
         found = self._rights.get(key)
         if found is None:
             async with self._database.read() as session:
@@ -302,7 +314,7 @@ class Identity:
             found = compile_policies(
                 (parse_policy(policy.document, policy.name), f"group {group}") for policy, group in rows
             )
-            _remember(self._rights, key, found)
+            self._keep(self._rights, key, found, generation)
         return found
 
     def _session_policy(self, text: str) -> PolicySet:
