@@ -1,0 +1,71 @@
+"""Plugin ``conversion``: model conversion tasks, each checked against its source (002 §6.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import typer
+from fastapi import APIRouter
+
+from bottega.backends import WorkloadFinished, WorkloadStarted
+from bottega.bus import Bus
+from bottega.events import Event
+from bottega.hookspecs import hookimpl
+from bottega.platform import Platform
+from bottega.plugins import Action, Entities
+from bottega_conversion import commands, hookspecs, routes
+from bottega_conversion.entities import ConversionTask
+from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
+from bottega_conversion.service import Conversions
+from bottega_conversion.settings import ConversionSettings
+
+
+@hookimpl
+def bottega_settings() -> type[ConversionSettings]:
+    return ConversionSettings
+
+
+@hookimpl
+def bottega_extension_points() -> ModuleType:
+    return hookspecs
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    return Entities([ConversionTask], Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_actions() -> Iterable[Action]:
+    return (
+        Action("modelarts:convertTemplate:list", "See the conversion templates"),
+        Action("modelarts:convert:create", "Create a model conversion task", "convert", "addConvert"),
+        Action("modelarts:convert:list", "List conversion tasks"),
+        Action("modelarts:convert:get", "See a conversion task, its report and its log"),
+        Action("modelarts:convert:stop", "Stop a conversion task", "convert", "updateConvert"),
+        Action("modelarts:convert:delete", "Delete a conversion task", "convert", "deleteConvert"),
+    )
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    return (TaskSubmitted, TaskCompleted, TaskFailed, TaskStopped)
+
+
+@hookimpl
+def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    conversions = Conversions(platform)
+    bus.on(WorkloadStarted, conversions.on_started)
+    bus.on_external(WorkloadFinished, conversions.on_finished)
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    return routes.router(Conversions(platform, platform.extensions("bottega_conversion_converters")))
+
+
+@hookimpl
+def bottega_commands(cli: typer.Typer) -> None:
+    cli.add_typer(commands.app, name="conversions")
