@@ -126,10 +126,9 @@ class Plugins:
                 hint = f"; did you mean '{near[0]}'?" if near else ""
                 raise ConfigError(f"[plugins.{name}] configures a plugin that is not installed{hint}")
         for plugin in self.on():
-            for module in self._values(plugin, "bottega_extension_points"):
-                self.manager.add_hookspecs(module)
+            self._open_extension_points(plugin)
         for plugin in self.on():
-            self._check_hooks(plugin)
+            self._register(plugin)
         if not commands_only:
             for plugin in self.on():
                 self._configure(plugin)
@@ -179,54 +178,71 @@ class Plugins:
             return
         with self.boundary(plugin, "import"):
             plugin.module = point.load()
+
+    def _open_extension_points(self, plugin: Plugin) -> None:
+        # Before anything is registered: pluggy would hold a wrong implementation against the owner of the hook.
+        declare = getattr(plugin.module, "bottega_extension_points", None)
+        with self.boundary(plugin, "bottega_extension_points"):
+            if declare is not None:
+                self.manager.add_hookspecs(declare())
+
+    def _register(self, plugin: Plugin) -> None:
+        with self.boundary(plugin, "hooks"):
+            for name, function in vars(plugin.module).items():
+                if not name.startswith(_PREFIX) or not inspect.isfunction(function):
+                    continue
+                if not hasattr(function, "bottega_impl"):
+                    raise PluginError(f"function '{name}' is not marked with @hookimpl")
+                owner = self._away(name)
+                if owner is not None:
+                    reason = f"it fills '{name}' of the plugin '{owner.name}', which is {owner.state}"
+                    plugin.state, plugin.reason = "off", reason
+                    return
+                self._check_hook(name, function)
+                plugin.hooks.append(name)
             self.manager.register(plugin.module, plugin.name)
 
-    def _check_hooks(self, plugin: Plugin) -> None:
-        assert plugin.module is not None
-        with self.boundary(plugin, "hooks"):
-            known = {name for name in dir(self.manager.hook) if name.startswith(_PREFIX)}
-            for name, function in vars(plugin.module).items():
-                if not name.startswith(_PREFIX) or not hasattr(function, "bottega_impl"):
-                    continue
-                if name not in known:
-                    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-                    raise PluginError(f"there is no hook '{name}'; the nearest is '{near[0]}'")
-                if inspect.iscoroutinefunction(function):
-                    raise PluginError(
-                        f"hook '{name}' is async; hooks describe at start and are plain functions"
-                    )
-                allowed = self._argument_names(name)
-                strange = [a for a in inspect.signature(function).parameters if a not in allowed]
-                if strange:
-                    raise PluginError(
-                        f"hook '{name}' has no argument '{strange[0]}'; it has {', '.join(allowed) or 'none'}"
-                    )
-                plugin.hooks.append(name)
+    def _away(self, hook: str) -> Plugin | None:
+        """The plugin whose extension point (``bottega_<plugin>_<what>``) is missing because it is not on."""
+        if hasattr(self.manager.hook, hook):
+            return None
+        owners = (p for p in self.all.values() if hook.startswith(f"{_PREFIX}{p.name.replace('-', '_')}_"))
+        return next((p for p in owners if p.state != "on"), None)
 
-    def _argument_names(self, hook: str) -> Sequence[str]:
-        spec = getattr(self.manager.hook, hook).spec
-        return tuple(spec.argnames) if spec else ()
+    def _check_hook(self, name: str, function: Callable[..., Any]) -> None:
+        known = [known for known in dir(self.manager.hook) if known.startswith(_PREFIX)]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise PluginError(f"there is no hook '{name}'; the nearest is '{near[0]}'")
+        if inspect.iscoroutinefunction(function):
+            raise PluginError(f"hook '{name}' is async; hooks describe at start and are plain functions")
+        spec = getattr(self.manager.hook, name).spec
+        strange = [a for a in inspect.signature(function).parameters if a not in spec.argnames]
+        if strange:
+            raise PluginError(
+                f"hook '{name}' has no argument '{strange[0]}'; it has {', '.join(spec.argnames) or 'none'}"
+            )
 
     def _configure(self, plugin: Plugin) -> None:
         section = {k: v for k, v in self.settings.plugins.get(plugin.name, {}).items() if k != "enabled"}
         model = self.call(plugin, "bottega_settings") or NoSettings
+        with self.boundary(plugin, "bottega_settings"):
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                raise PluginError(f"a pydantic model class is needed, not {model!r}")
         if plugin.state == "on":
             # Wrong settings are the operator's mistake, not the plugin's: they stop the start with a clear error.
             plugin.settings = validate(model, section, f"plugins.{plugin.name}")
-        plugin.actions = list(self.call(plugin, "bottega_actions") or ())
-        plugin.events_out = list(self.call(plugin, "bottega_events") or ())
-        with self.boundary(plugin, "events"):
+        with self.boundary(plugin, "bottega_actions"):
+            plugin.actions = list(self.call(plugin, "bottega_actions") or ())
+        with self.boundary(plugin, "bottega_events"):
+            plugin.events_out = list(self.call(plugin, "bottega_events") or ())
             for event in plugin.events_out:
                 if event.type.split(".")[0] != plugin.name:
-                    raise PluginError(
-                        f"event type '{event.type}' must begin with the plugin's name '{plugin.name}.'"
-                    )
+                    raise PluginError(f"event type '{event.type}' must begin with the plugin's name '{plugin.name}.'")
 
     def _values(self, plugin: Plugin, hook: str, **arguments: Any) -> Iterator[Any]:
         if plugin.state != "on":
             return
         with self.boundary(plugin, hook):
-            others = [
-                m for name, m in self.manager.list_name_plugin() if m is not None and name != plugin.name
-            ]
+            others = [m for name, m in self.manager.list_name_plugin() if m is not None and name != plugin.name]
             yield from self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)

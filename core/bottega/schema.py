@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
 from bottega.database import Database
-from bottega.errors import ConfigError
+from bottega.errors import ConfigError, PluginError
 from bottega.plugins import Entities, Plugins
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 CORE = Path(__file__).parent / "migrations"
 
@@ -29,16 +32,41 @@ def folders(plugins: Plugins) -> dict[str, Path]:
     """
     found = {"core": CORE}
     for plugin, entities in plugins.collect("bottega_entities", lambda _: {}):
-        found[plugin.name] = entities.migrations
+        with plugins.boundary(plugin, "bottega_entities"):
+            _check(plugin.name, entities)
+            found[plugin.name] = entities.migrations
     return found
 
 
-async def upgrade(database: Database, plugins: Plugins) -> None:
-    """Bring the database to the newest revision of every branch, in one transaction each.
+def _check(plugin: str, entities: Entities) -> None:
+    prefix = f"{plugin.replace('-', '_')}_"
+    for table in entities.tables:
+        if not str(table.__tablename__).startswith(prefix):
+            raise PluginError(f"table '{table.__tablename__}' must begin with '{prefix}'")
+    if not entities.migrations.is_dir():
+        raise PluginError(f"there is no folder of migrations at {entities.migrations}")
 
+
+async def upgrade(database: Database, plugins: Plugins) -> None:
+    """Bring the database to the newest revision of every branch, in one transaction.
+
+    A plugin whose revisions cannot be applied is marked broken and leaves the database as it was.
     Raises ConfigError when the database holds revisions this installation does not know (it is newer).
     """
     locations = folders(plugins)
+    try:
+        await _apply(database, locations)
+    except ConfigError:
+        raise
+    except Exception:  # foreign revisions: anything may come out of them
+        core = {"core": locations.pop("core")}
+        await _apply(database, core)
+        for name, folder in locations.items():
+            with plugins.boundary(plugins.all[name], "migrations"):
+                await _apply(database, {**core, name: folder})
+
+
+async def _apply(database: Database, locations: dict[str, Path]) -> None:
     async with database.engine.connect() as connection:
         await connection.run_sync(_upgrade, locations)
         await connection.commit()
@@ -67,27 +95,43 @@ def _upgrade(connection: Connection, locations: dict[str, Path]) -> None:
     heads = set(script.get_heads())
     context = MigrationContext.configure(connection)
     present = set(context.get_current_heads())
-    if present == heads:
+    if heads <= present:
         return
-    try:
-        known = {revision for revision in present if script.get_revision(revision)}
-    except CommandError:
-        known = set()
+
+    def exists(revision: str) -> bool:
+        try:
+            return script.get_revision(revision) is not None
+        except CommandError:
+            return False
+
+    known = {revision for revision in present if exists(revision)}
     foreign = {r for r in present - known if r.rsplit("_", 1)[0] in locations}
     if foreign:
         raise ConfigError(
             f"the database was made by a newer version (revision {min(foreign)}): install it or restore a backup"
         )
 
-    def steps(revision: Any, _context: Any) -> Any:
-        # Revisions of plugins that are not installed any more stay recorded and untouched.
-        return script._upgrade_revs("heads", cast("str", tuple(r for r in revision if r in known)))
+    # Revisions of plugins that are not installed any more stay recorded and untouched.
+    latest = known - {below for revision in known for below in _ancestors(script, revision)}
+
+    def steps(_revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("heads", cast("str", tuple(latest)))
 
     environment = MigrationContext.configure(connection, opts={"fn": steps, "transactional_ddl": True})
     from alembic.operations import Operations
 
     with Operations.context(environment):
         environment.run_migrations()
+    # Alembic records no revision that another one depends on: were that one's plugin to leave, core would seem new.
+    recorded = set(MigrationContext.configure(connection).get_current_heads())
+    for revision in heads - recorded:
+        connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": revision})
+
+
+def _ancestors(script: ScriptDirectory, revision: str) -> Iterator[str]:
+    for below in script.get_revision(revision)._all_down_revisions:
+        yield below
+        yield from _ancestors(script, below)
 
 
 def new_revision(branch: str, words: str) -> Path:
@@ -104,7 +148,7 @@ def new_revision(branch: str, words: str) -> Path:
     tables: dict[str, Entities] = {p.name: e for p, e in plugins.collect("bottega_entities", lambda _: {})}
     if branch != "core" and branch not in tables:
         raise ConfigError(f"no plugin '{branch}' with tables is on; there are: core, {', '.join(sorted(tables))}")
-    folder = folders(plugins)[branch]
+    folder = tables[branch].migrations if branch in tables else CORE
     folder.mkdir(exist_ok=True)
     mine = {
         str(t.__tablename__)
