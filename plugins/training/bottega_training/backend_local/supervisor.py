@@ -21,10 +21,11 @@ import structlog
 from pydantic import ValidationError
 
 from bottega.backends import Flavor, WorkloadRequested, WorkloadStopRequested
+from bottega.context import now_ms
 from bottega.entities import Workload
 from bottega.errors import ApiError
 from bottega.events import Received
-from bottega.launch.directory import Stop, WorkloadDirectory
+from bottega.launch.directory import Result, Stop, WorkloadDirectory
 from bottega.platform import Platform
 from bottega.private_files import private_directory
 from bottega_training.backend_local import starting, traces
@@ -236,6 +237,9 @@ class Supervisor:
         at: int | None = None,
     ) -> None:
         await self._platform.workloads.mark_finished(workload.id, state, reason=reason, exit_code=exit_code, at=at)
+        directory = WorkloadDirectory(self._root / workload.id)
+        if directory.root.is_dir() and directory.result() is None:  # what ended without launch's own word
+            directory.write_result(Result(state=state, exit_code=exit_code, reason=reason, finished_at=at or now_ms()))
         log.info("workload.finished", workload_id=workload.id, state=state, reason=reason)
 
     async def _renew(self, running: Running) -> None:

@@ -59,6 +59,7 @@ def tidy_ended(root: Path, open_ids: set[str], keep: int, keep_days: float) -> N
         if path.name.startswith(".") or path.name in open_ids or not path.is_dir():
             continue
         directory = WorkloadDirectory(path)
+        ended.append((path.stat().st_mtime, path))
         pid = directory.launch_pid()
         if pid is not None:
             log.warning("workload.unknown", workload_id=path.name, pid=pid)
@@ -66,7 +67,6 @@ def tidy_ended(root: Path, open_ids: set[str], keep: int, keep_days: float) -> N
                 os.kill(pid, signal.SIGKILL)
             kill_processes(path.name)
         tidy(directory)
-        ended.append((path.stat().st_mtime, path))
     oldest = time.time() - keep_days * 86400
     ended.sort(reverse=True)
     for number, (changed, path) in enumerate(ended):
