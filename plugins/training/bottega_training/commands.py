@@ -1,0 +1,232 @@
+"""``bottega jobs …``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from bottega.cli_support import OPTIONS, connect, console, note, show
+from bottega.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Training jobs.")
+_JOBS = "/v2/{project_id}/training-jobs"
+_TASK = "worker-0"
+_FINAL = {"Completed": 0, "Failed": 1, "Terminated": 1, "Abnormal": 1}
+_POLL_S = 0.5
+_COLUMNS = {
+    "metadata.id": "id",
+    "metadata.name": "name",
+    "status.phase": "phase",
+    "algorithm.engine.engine_id": "engine",
+    "spec.resource.flavor_id": "flavor",
+    "evaluation.accuracy": "accuracy",
+    "metadata.create_time": "created",
+}
+_ID = Annotated[str, typer.Argument(help="The job's id or name.")]
+
+
+@app.command(name="list")
+def list_jobs(
+    name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    phase: Annotated[str | None, typer.Option(help="Running, Completed, Failed, …")] = None,
+) -> None:
+    """List jobs, the newest first."""
+    show(list(connect().pages(_JOBS, "items", {"name": name, "phase": phase}, limit=50)), _COLUMNS)
+
+
+@app.command()
+def create(
+    name: Annotated[str | None, typer.Option(help="Letters, digits, '-' and '_', up to 64.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine id; see `bottega jobs engines`.")] = None,
+    code: Annotated[str | None, typer.Option(help="Code folder: s3://bucket/folder/")] = None,
+    boot: Annotated[str | None, typer.Option(help="Boot file in the code folder: train.py")] = None,
+    flavor: Annotated[str | None, typer.Option(help="Flavor; see `bottega jobs flavors`.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Input: NAME=s3://… or NAME=DATASET_ID/VERSION_ID")] = None,
+    output: Annotated[list[str] | None, typer.Option(help="Output: NAME=s3://bucket/folder/")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="Hyperparameter: NAME=VALUE")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment variable: NAME=VALUE")] = None,
+    log_path: Annotated[str | None, typer.Option(help="Folder for the log.")] = None,
+    description: str = "",
+    file: Annotated[Path | None, typer.Option(help="The whole request as JSON instead of the options.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log until the job ends.")] = False,
+) -> None:
+    """Create a job; it starts at once."""
+    if file is not None:
+        body = json.loads(file.read_text("utf-8"))
+    else:
+        if not (name and engine and code and boot and flavor):
+            raise typer.BadParameter("give --name, --engine, --code, --boot and --flavor, or --file")
+        body = {
+            "kind": "job",
+            "metadata": {"name": name, "description": description},
+            "algorithm": {
+                "engine": {"engine_id": engine},
+                "code_dir": code,
+                "boot_file": boot,
+                "parameters": [{"name": k, "value": v} for k, v in map(_pair, param or ())],
+                "inputs": [{"name": k, "remote": _remote(v)} for k, v in map(_pair, data or ())],
+                "outputs": [{"name": k, "remote": {"obs": {"obs_url": v}}} for k, v in map(_pair, output or ())],
+                "environments": dict(map(_pair, env or ())),
+            },
+            "spec": {
+                "resource": {"flavor_id": flavor, "node_count": 1},
+                **({"log_export_path": {"obs_url": log_path}} if log_path else {}),
+            },
+        }
+    client = connect()
+    job = client.post(_JOBS, body)
+    if not follow:
+        show(job if OPTIONS.as_json else [job], _COLUMNS)
+        return
+    note(f"job {job['metadata']['id']}")
+    _follow(client, job["metadata"]["id"])
+
+
+@app.command(name="show")
+def show_job(job: _ID) -> None:
+    """Show one job."""
+    client = connect()
+    found = client.get(f"{_JOBS}/{_find(client, job)}")
+    more = {"status.duration": "duration ms", "metrics": "metrics", "algorithm.outputs": "outputs"}
+    show(found, list(found) if OPTIONS.as_json else {**_COLUMNS, **more})
+
+
+@app.command()
+def logs(
+    job: _ID, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+) -> None:
+    """Print a job's log. With -f the exit code is 0 when the job completed, 1 when it did not."""
+    client = connect()
+    found = _find(client, job)
+    if follow:
+        _follow(client, found)
+    else:
+        sys.stdout.write(client.get(f"{_JOBS}/{found}/tasks/{_TASK}/logs/preview")["content"])
+
+
+@app.command()
+def stop(job: _ID) -> None:
+    """Stop a job that runs."""
+    client = connect()
+    stopped = client.post(f"{_JOBS}/{_find(client, job)}/actions", {"action_type": "terminate"})
+    show(stopped if OPTIONS.as_json else [stopped], _COLUMNS)
+
+
+@app.command()
+def delete(job: _ID) -> None:
+    """Delete a job, ending it first when it runs. What it wrote to object storage stays."""
+    client = connect()
+    client.delete(f"{_JOBS}/{_find(client, job)}")
+    note("deleted")
+
+
+@app.command()
+def metrics(job: _ID) -> None:
+    """Show what the script reported while it learned, and the job's resource use."""
+    client = connect()
+    found = _find(client, job)
+    scalars = client.get(f"{_JOBS}/{found}/scalars")["scalars"]
+    used = client.get(f"{_JOBS}/{found}/metrics/{_TASK}")["metrics"]
+    if OPTIONS.as_json:
+        show({"scalars": scalars, "metrics": used})
+        return
+    rows = [{"name": s["name"], "points": len(s["points"]), "last": s["points"][-1][1]} for s in scalars]
+    show(rows, ["name", "points", "last"], title="reported")
+    show(
+        [{"name": u["metric"], "points": len(u["value"]), "last": u["value"][-1]} for u in used],
+        ["name", "points", "last"],
+        title="resource use, percent, a point a minute",
+    )
+
+
+@app.command()
+def evaluation(job: _ID) -> None:
+    """Show how well the job's model did: figures, labels and the confusion matrix."""
+    client = connect()
+    found = client.get(f"{_JOBS}/{_find(client, job)}/evaluation")
+    if OPTIONS.as_json:
+        show(found)
+        return
+    show({name: f"{found[name]:.4f}" for name in ("accuracy", "precision", "recall", "f1")})
+    labels = [{k: f"{v:.4f}" if isinstance(v, float) else v for k, v in label.items()} for label in found["labels"]]
+    show(labels, ["label", "precision", "recall", "f1", "support", "misrecognized"])
+    matrix = Table(title="rows: true label, columns: predicted")
+    matrix.add_column("")
+    for label in found["labels"]:
+        matrix.add_column(label["label"], justify="right")
+    for label, row in zip(found["labels"], found["confusion_matrix"], strict=True):
+        matrix.add_row(f"[bold]{label['label']}", *(str(count) if count else "·" for count in row))
+    console.print(matrix)
+
+
+@app.command()
+def engines() -> None:
+    """List the engines: which are installed and how to get the others."""
+    found = connect().get("/v2/{project_id}/training-job-engines")["items"]
+    show(found, ["engine_id", "engine_name", "engine_version", "installed", "reason"])
+
+
+@app.command()
+def flavors() -> None:
+    """List the sizes of machine a job can run on."""
+    found = connect().get("/v2/{project_id}/training-job-flavors")["flavors"]
+    info = "flavor_info."
+    show(
+        found,
+        {
+            "flavor_id": "flavor",
+            "flavor_type": "type",
+            f"{info}cpu.core_num": "cores",
+            f"{info}memory.size": "memory MB",
+            f"{info}gpu.unit_num": "GPUs",
+            "attributes.backend": "backend",
+        },
+    )
+
+
+def _find(client: Client, job: str) -> str:
+    """The id of the job of that id or name."""
+    for found in client.pages(_JOBS, "items", {"name": job}, limit=50):
+        if found["metadata"]["name"] == job:
+            return str(found["metadata"]["id"])
+    return job
+
+
+def _follow(client: Client, job_id: str) -> None:
+    """Print the log as it grows until the job ends; ends the program with 1 unless it completed."""
+    offset, last_phase = 0, ""
+    while True:
+        status = client.get(f"{_JOBS}/{job_id}")["status"]
+        part = client.get(f"{_JOBS}/{job_id}/tasks/{_TASK}/logs/preview", {"offset": offset})
+        sys.stdout.write(part["content"])
+        sys.stdout.flush()
+        offset = part["next_offset"]
+        if status["phase"] != last_phase:
+            note(f"[dim]{status['phase']}[/]")
+            last_phase = status["phase"]
+        if status["phase"] in _FINAL and part["complete"]:
+            failed = _FINAL[status["phase"]]
+            if failed:
+                note(f"[red]{status['task_statuses'][0]['message']}[/]")
+            raise typer.Exit(failed)
+        time.sleep(_POLL_S)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise typer.BadParameter(f"'{text}' must be NAME=VALUE")
+    return name, value
+
+
+def _remote(text: str) -> dict[str, Any]:
+    if text.startswith(("s3://", "obs://", "/")):
+        return {"obs": {"obs_url": text}}
+    dataset, _, version = text.partition("/")
+    return {"dataset": {"id": dataset, "version_id": version}}
