@@ -105,6 +105,7 @@ class _Shared:
         self.consumers: dict[str, Consumer] = {}
         self.running: asyncio.Task[None] | None = None
         self.reconnected = asyncio.Event()
+        self.consuming = asyncio.Event()
 
 
 class Bus:
@@ -166,8 +167,16 @@ class Bus:
     def relay(self) -> Relay:
         return self._shared.relay
 
-    async def start(self) -> None:
-        """Connect, make the streams, and run the relay and the consumers until `stop`. Raises Unavailable."""
+    def forget(self, plugin: str) -> None:
+        """Drop the handlers of a plugin that turned out broken; its events wait in the stream until it is well."""
+        for kind in ("events", "external"):
+            self._shared.consumers.pop(f"{plugin}__{kind}", None)
+
+    async def start(self, *, consume: bool = True) -> None:
+        """Connect, make the streams, and run the relay and the consumers until `stop`. Raises Unavailable.
+
+        Without `consume`, no handler is called before `consume()`.
+        """
         shared = self._shared
         await shared.connection.open()
         try:
@@ -176,6 +185,12 @@ class Bus:
             await shared.connection.close()
             raise Unavailable(f"NATS answers, but its JetStream is not usable: {error}") from error
         shared.running = asyncio.create_task(self._run(), name="bus")
+        if consume:
+            self.consume()
+
+    def consume(self) -> None:
+        """Begin to call the handlers."""
+        self._shared.consuming.set()
 
     async def stop(self) -> None:
         """Let the handlers at work end, publish what is waiting, and disconnect."""
@@ -183,23 +198,26 @@ class Bus:
         running, shared.running = shared.running, None
         if running is None:
             return
-        with anyio.move_on_after(shared.options.stop_grace_s):
-            async with anyio.create_task_group() as draining:
-                for consumer in shared.consumers.values():
-                    draining.start_soon(consumer.drain)
-        running.cancel()
-        await asyncio.wait({running})
+        shared.consuming.clear()
         try:
+            with anyio.move_on_after(shared.options.stop_grace_s):
+                async with anyio.create_task_group() as draining:
+                    for consumer in shared.consumers.values():
+                        draining.start_soon(consumer.drain)
             with anyio.move_on_after(shared.options.stop_grace_s):
                 await shared.relay.drain()
         finally:
-            await shared.connection.close()
+            running.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({running})
+                await shared.connection.close()
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_running, "relay", self._shared.relay.run)
             tasks.start_soon(self._keep_running, "streams", self._keep_streams)
             tasks.start_soon(self._keep_running, "pruning", self._prune_regularly)
+            await self._shared.consuming.wait()
             for name, consumer in self._shared.consumers.items():
                 tasks.start_soon(self._keep_running, name, consumer.run)
 
@@ -241,7 +259,8 @@ class Bus:
 
     async def _prune_regularly(self) -> None:
         while True:
-            await self.prune()
+            with anyio.CancelScope(shield=True):
+                await self.prune()
             await anyio.sleep(self._shared.options.prune_every_s)
 
     async def prune(self) -> int:

@@ -56,7 +56,9 @@ def current() -> Context:
 @contextmanager
 def acting(context: Context | None = None, **changes: object) -> Iterator[Context]:
     """Run a block under `context` (default: the present one) with some of its fields replaced."""
-    entered = replace(context or current(), **changes)  # type: ignore[arg-type]  # field names, checked at run time
+    entered = context or current()
+    if changes:
+        entered = replace(entered, **changes)  # type: ignore[arg-type]  # field names, checked at run time
     token = _current.set(entered)
     try:
         yield entered

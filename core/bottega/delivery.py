@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlmodel import SQLModel
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from bottega.context import Context, Principal, acting, now_ms
 from bottega.database import Database, Transaction
@@ -144,6 +144,7 @@ class Consumer(ABC):
         """Consume until cancelled."""
         self._held.clear()
         self._lanes.clear()
+        self._draining = False
         config = ConsumerConfig(
             durable_name=self.name,
             filter_subjects=[f"replay.{self.name}.>", *(f"evt.*.{kind}" for kind in sorted(self._handlers))],
@@ -161,9 +162,10 @@ class Consumer(ABC):
                 while True:
                     try:
                         await self._pull.attach()
-                        while not self._draining:
-                            await self._accept(await self._pull.take())
-                        await anyio.sleep_forever()
+                        while True:
+                            messages = await self._pull.take()
+                            await self._unless_draining()
+                            await self._accept(messages)
                     except (PullLost, nats.errors.Error, OSError) as reason:
                         log.info("consumer.reattach", consumer=self.name, reason=str(reason))
                         await anyio.sleep(0.1 if self._connection.connected else 0.5)
@@ -175,6 +177,10 @@ class Consumer(ABC):
         """Take nothing more, and wait for what is being performed."""
         self._draining = True
         await self._quiet.wait()
+
+    async def _unless_draining(self) -> None:
+        if self._draining:
+            await anyio.sleep_forever()  # until `run` is cancelled; what is held is delivered again
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -198,7 +204,7 @@ class Consumer(ABC):
     async def _accept(self, messages: Sequence[Msg]) -> None:
         ready = []
         for message in messages:
-            sequence = message.metadata.sequence.stream
+            sequence = _stream_sequence(message.reply)
             if held := self._held.get(sequence):
                 held.message = message
                 continue
@@ -242,10 +248,8 @@ class Consumer(ABC):
             causation_id=envelope.id,
             traceparent=envelope.traceparent,
         )
-        with (
-            acting(context),
-            bound_contextvars(event_id=envelope.id, event_type=envelope.type, consumer=self.name),
-        ):
+        with acting(context):
+            bound = bind_contextvars(event_id=envelope.id, event_type=envelope.type, consumer=self.name)
             try:
                 for event, handler in delivery.readings:
                     await handler(Received(event, envelope, delivery.sequence, delivery.attempt), *arguments)
@@ -254,6 +258,8 @@ class Consumer(ABC):
                 if task is not None and task.cancelling():
                     raise
                 raise PluginError(f"the handler of {envelope.type} in {self.name} cancelled itself") from error
+            finally:
+                reset_contextvars(**bound)
 
     def _open_lane(self, delivery: Delivery, error: Exception | None = None) -> None:
         lane = self._lanes[delivery.entity] = deque([delivery])
@@ -272,6 +278,7 @@ class Consumer(ABC):
         waits = iter(self._policy.backoff_s)
         while True:
             if error is None:
+                await self._unless_draining()
                 try:
                     if delivery.fault:
                         raise delivery.fault
@@ -397,6 +404,12 @@ class Consumer(ABC):
                     await message.in_progress()
             except nats.errors.Error as error:
                 log.debug("consumer.no_heartbeat", consumer=self.name, reason=str(error))
+
+
+def _stream_sequence(reply: str) -> int:
+    # $JS.ACK[.<domain>.<account>].<stream>.<consumer>.<delivered>.<stream sequence>.…, read once for every message.
+    tokens = reply.split(".", 8)
+    return int(tokens[7 if len(tokens[8].split(".")) > 1 else 5])
 
 
 class TransactionalConsumer(Consumer):

@@ -63,9 +63,10 @@ class NatsConnection:
             self._closing = True
             await self.nc.close()
             where = urlsplit(self._options.url)
+            why = "; ".join(self._problems) or "no answer"
             raise Unavailable(
                 f"NATS at {where.hostname}:{where.port} is not usable after "
-                f"{self._options.open_timeout_s:g} s: {'; '.join(self._problems) or 'no answer'}; check [nats] url and credentials_file"
+                f"{self._options.open_timeout_s:g} s: {why}; check [nats] url and credentials_file"
             ) from late
 
     async def close(self) -> None:

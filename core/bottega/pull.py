@@ -113,15 +113,25 @@ class Pull:
         await self._connection.nc.publish(subject, orjson.dumps(request), self._subscription.subject)
 
     async def _read(self, subscription: Subscription) -> None:
+        queue = subscription._pending_queue
         async for message in subscription.messages:
+            self._receive(message)
+            # What came with it is taken as nats-py's own `fetch` does; the iterator makes a task for each message.
+            while not queue.empty():
+                message = queue.get_nowait()
+                subscription._pending_size -= len(message.data)
+                queue.task_done()
+                self._receive(message)
             self._heard_at = time.monotonic()
-            if message.reply:
-                self._requested -= 1
-                self.waiting.append(message)
-            else:
-                self._note(message.headers or {})
             self._news.set()
         self._lose("the subscription ended")
+
+    def _receive(self, message: Msg) -> None:
+        if message.reply:
+            self._requested -= 1
+            self.waiting.append(message)
+        else:
+            self._note(message.headers or {})
 
     def _note(self, status: dict[str, str]) -> None:
         code, text = status.get("Status", ""), status.get("Description", "")

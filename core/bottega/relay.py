@@ -52,6 +52,9 @@ class Relay:
         self._fresh: deque[Envelope] = deque()
         self._behind = True
         self._wake = asyncio.Event()
+        self._stopping = False
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._in_flight: dict[asyncio.Future[api.PubAck], str] = {}
         self._settled: list[str] = []
         self._forget_at = 0.0
@@ -77,11 +80,22 @@ class Relay:
         return max(0, int(rows) - len(self._settled))
 
     async def run(self) -> None:
-        """Relay until cancelled."""
+        """Relay until `drain`."""
+        self._ended.clear()
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
         sweep_at = 0.0
-        while True:
+        while not self._stopping:
             try:
-                while self._connection.connected and (self._behind or self._fresh or time.monotonic() >= sweep_at):
+                while (
+                    self._connection.connected
+                    and not self._stopping
+                    and (self._behind or self._fresh or time.monotonic() >= sweep_at)
+                ):
                     if self._behind or time.monotonic() >= sweep_at:
                         await self._sweep()
                         sweep_at = time.monotonic() + _SWEEP_EVERY_S
@@ -98,7 +112,11 @@ class Relay:
             self._wake.clear()
 
     async def drain(self) -> None:
-        """Publish what is waiting in memory and tidy the outbox; for an orderly stop."""
+        """End `run` between two steps, publish what is waiting in memory and tidy the outbox."""
+        self._stopping = True
+        self._wake.set()
+        await self._ended.wait()
+        self._stopping = False
         while self._fresh and self._connection.connected:
             await self._publish_fresh()
         await self._forget()
