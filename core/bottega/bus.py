@@ -307,12 +307,16 @@ class Bus:
         return tail(self._shared.connection, delivery.STREAM, subject, sequence, since, follow)
 
     async def kv(self, bucket: str) -> KeyValue:
-        """A JetStream key-value bucket, made when it is missing, by which a plugin feeds its data plane."""
+        """A JetStream key-value bucket, made when it is missing, by which a plugin feeds its data plane.
+
+        It allows direct reads, so that credentials can be limited to single keys: to read one is to publish to
+        ``$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>``.
+        """
         js = self._shared.connection.js
         try:
             return await js.key_value(bucket)
         except BucketNotFoundError:
-            return await js.create_key_value(bucket=bucket)
+            return await js.create_key_value(bucket=bucket, direct=True)
 
     def stats(self) -> BusStats:
         return BusStats(self._shared.relay.published, {n: c.stats for n, c in self._shared.consumers.items()})
