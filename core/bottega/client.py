@@ -48,14 +48,28 @@ class SigningAuth(httpx.Auth):
         self._keys = (access_key, secret_key)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        headers = (
-            {"Content-Type": request.headers["Content-Type"]} if "Content-Type" in request.headers else {}
-        )
+        headers = {"Content-Type": request.headers["Content-Type"]} if "Content-Type" in request.headers else {}
         if headers and not headers["Content-Type"].startswith("application/json"):
             # Bodies that are not JSON (uploads) are not hashed, as the official client does (sdk_spec §1.2).
             headers["X-Sdk-Content-Sha256"] = "UNSIGNED-PAYLOAD"
         signed = signing.sign(request.method, str(request.url), headers, request.content, *self._keys)
         request.headers.update(signed)
+        yield request
+
+
+class RenewedToken(httpx.Auth):
+    """The token of the workload this process runs in, read again whenever the platform has renewed its file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read_at = -1.0
+        self._token = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        changed = self._file.stat().st_mtime
+        if changed != self._read_at:
+            self._token, self._read_at = json.loads(self._file.read_text("utf-8"))["token"], changed
+        request.headers["X-Auth-Token"] = self._token
         yield request
 
 
@@ -73,10 +87,12 @@ class Client:
         secret_key: str | None = None,
         token: str | None = None,
         timeout_s: float = 60,
+        auth: httpx.Auth | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.project_id = project_id
-        auth = SigningAuth(access_key, secret_key) if access_key and secret_key and not token else None
+        if access_key and secret_key and not token:
+            auth = SigningAuth(access_key, secret_key)
         headers = {"X-Auth-Token": token} if token else {}
         self.http = httpx.Client(base_url=self.url, auth=auth, headers=headers, timeout=timeout_s)
 
@@ -84,10 +100,14 @@ class Client:
     def from_environment(cls) -> Client:
         """The platform of this process: inside a workload the platform's own, elsewhere that of the credentials file.
 
-        Reads ``BOTTEGA_URL``, ``BOTTEGA_PROJECT_ID`` and ``BOTTEGA_TOKEN``, else the file named by
+        Reads ``BOTTEGA_ACCESS_FILE`` (a renewed token) or ``BOTTEGA_TOKEN`` with ``BOTTEGA_URL`` and
+        ``BOTTEGA_PROJECT_ID``, else the file named by
         ``BOTTEGA_CREDENTIALS`` (default ``bottega-data/credentials.json``). Raises Unreachable when there is neither.
         """
-        token = os.environ.get("BOTTEGA_TOKEN")
+        token, access = os.environ.get("BOTTEGA_TOKEN"), os.environ.get("BOTTEGA_ACCESS_FILE")
+        if access:
+            known = os.environ["BOTTEGA_URL"], os.environ["BOTTEGA_PROJECT_ID"]
+            return cls(*known, auth=RenewedToken(Path(access)))
         if token:
             return cls(os.environ["BOTTEGA_URL"], os.environ["BOTTEGA_PROJECT_ID"], token=token)
         return cls.from_file(Path(os.environ.get(CREDENTIALS_VARIABLE, DEFAULT_CREDENTIALS)))

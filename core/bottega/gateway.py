@@ -25,6 +25,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from bottega import signing
 from bottega.context import Principal, act_as, acting, now_ms
@@ -39,6 +40,7 @@ from bottega.errors import (
     TooLarge,
     TooManyRequests,
     Unauthenticated,
+    Unavailable,
 )
 from bottega.events import Event, uuid7
 from bottega.iam import Decision
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from bottega.plugins import Action
 
 log = structlog.get_logger("bottega.gateway")
+_HEALTH = ("/healthz", "/readyz")
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -213,7 +216,7 @@ class Requirement:
         assert call is not None
         call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
         call.trace = self.trace or call.trace
-        principal = call.principal = await authenticate(platform, connection)
+        principal = call.principal = await self.identify(platform, connection)
         act_as(principal)
         await platform.limit_rate(principal)
         project_id = connection.path_params.get("project_id") if self.scoped else None
@@ -226,6 +229,10 @@ class Requirement:
         if not self.everyone:
             _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)
         return Caller(principal, project_id or principal.scope or PLATFORM, platform, call)
+
+    async def identify(self, platform: Platform, connection: HTTPConnection) -> Principal:
+        """Who calls. A subclass may accept other credentials (a cookie, say); the permission check stays this one."""
+        return await authenticate(platform, connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +358,9 @@ class Edge:
             await self.app(scope, receive, send)
             return
         client = scope.get("client")
+        if not self.platform.shared.serving and not scope["path"].startswith(_HEALTH):
+            await _not_yet(scope, receive, send)
+            return
         call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None)
         token = _call.set(call)
         began = time.perf_counter()
@@ -365,7 +375,7 @@ class Edge:
             return message
 
         async def stamped_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 call.status = message["status"]
                 await self._settle(call)  # before the caller hears of it, so no record is lost by a crash
                 message.setdefault("headers", []).append((b"x-request-id", call.request_id.encode()))
@@ -402,6 +412,14 @@ class Edge:
             log.error("call not recorded", path=call.path, status=call.status, error=str(e))
 
 
+async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    early = Unavailable("the platform is starting; try again in a moment")
+    await JSONResponse(error_body(early), early.status)(scope, receive, send)
+
+
 def error_body(error: ApiError) -> dict[str, str]:
     return {"error_code": error.code, "error_msg": error.message}
 
@@ -416,8 +434,11 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body(error), error.status)
 
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return answer(error)
+    async def api_error(connection: HTTPConnection, error: ApiError) -> JSONResponse:
+        refusal = answer(error)
+        if isinstance(connection, WebSocket):
+            await connection.send_denial_response(refusal)
+        return refusal
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

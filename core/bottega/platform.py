@@ -37,6 +37,8 @@ class Shared:
     metrics: Metrics
     limiter: Limiter
     authority: NatsAuthority | None
+    serving: bool = False
+    """Whether requests are answered; before that every route but the health ones says 503."""
     url: str = ""
     nats_url: str = ""
     objects: ObjectStore | None = None
@@ -118,9 +120,7 @@ class Platform:
 
     def action_owner(self, name: str) -> str:
         """The plugin that declared an action; core's own carry ``core``."""
-        return next(
-            (p.name for p in self.shared.plugins.on() if any(a.name == name for a in p.actions)), "core"
-        )
+        return next((p.name for p in self.shared.plugins.on() if any(a.name == name for a in p.actions)), "core")
 
     async def limit_rate(self, principal: Principal) -> None:
         await self.shared.limiter.hit(principal.user_id)
@@ -136,6 +136,4 @@ class Platform:
             raise Unavailable(
                 "NATS credentials are issued by the operator here: this installation holds no authority keys"
             )
-        return self.shared.authority.issue_user(
-            name, publish=publish, subscribe=subscribe, expires_in_s=expires_s
-        )
+        return self.shared.authority.issue_user(name, publish=publish, subscribe=subscribe, expires_in_s=expires_s)

@@ -55,7 +55,7 @@ CORE_EVENTS: tuple[type[Event], ...] = (
 
 
 class Runtime:
-    """One platform. ``async with Runtime(settings).running() as runtime`` starts it and, at the end, stops it."""
+    """One platform. ``async with Runtime(settings).running(listener)`` starts it and, at the end, stops it."""
 
     def __init__(self, settings: Settings, plugins: Plugins | None = None) -> None:
         self.settings = settings
@@ -68,8 +68,8 @@ class Runtime:
         self._backends: dict[str, Backend] = {}
 
     @asynccontextmanager
-    async def running(self, listener: socket.socket | None = None) -> AsyncIterator[Runtime]:
-        """Start everything but the HTTP listener. `listener` tells the address users will reach.
+    async def running(self, listener: socket.socket) -> AsyncIterator[Runtime]:
+        """Start everything and serve HTTP on `listener`; on leaving, stop it in the opposite order.
 
         Raises ConfigError when another platform runs on the data directory or something configured is not there.
         """
@@ -115,20 +115,26 @@ class Runtime:
                 self.plugins.call(plugin, "bottega_subscribe", bus=view.bus, platform=view)
                 plugin.events_in = view.bus.event_types
             self.app = build(self)
-            await bus.start()
+            await bus.start(consume=False)
             stack.push_async_callback(bus.stop)
+            # HTTP goes on until the plugins have stopped: workloads still store their outputs through it.
+            await stack.enter_async_context(self._serving(listener))
             for plugin in self.plugins.on():
                 await self._enter_lifespan(stack, plugin.name)
+            for plugin in self.plugins.all.values():
+                if plugin.state != "on":
+                    bus.forget(plugin.name)
+            bus.consume()
             shared.metrics.plugins.labels("on").set(len(self.plugins.on()))
             shared.metrics.plugins.labels("broken").set(sum(p.state == "broken" for p in self.plugins.all.values()))
-            self.ready = True
+            self.ready = shared.serving = True
             try:
                 yield self
             finally:
                 self.ready = False
 
-    async def serve(self, listener: socket.socket, stopping: anyio.Event | None = None) -> None:
-        """Serve HTTP on a bound socket until `stopping` is set or the process is told to end."""
+    @asynccontextmanager
+    async def _serving(self, listener: socket.socket) -> AsyncIterator[None]:
         config = uvicorn.Config(
             self.app,
             log_config=None,
@@ -140,16 +146,11 @@ class Runtime:
         )
         server = _Server(config)
         async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                assert stopping is not None
-                await stopping.wait()
+            tasks.start_soon(server.serve, [listener])
+            try:
+                yield
+            finally:
                 server.should_exit = True
-
-            if stopping is not None:
-                tasks.start_soon(watch)
-            await server.serve([listener])
-            tasks.cancel_scope.cancel()
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -203,13 +204,12 @@ class Runtime:
             raise ConfigError("nats.url is set; nats.credentials_file or nats.authority_dir is needed with it")
         return authority.issue_user("platform", publish=[">"], subscribe=[">"], expires_in_s=None)
 
-    def _public_url(self, listener: socket.socket | None) -> str:
+    def _public_url(self, listener: socket.socket) -> str:
         configured = self.settings.server
         if configured.public_url:
             return configured.public_url.rstrip("/")
-        port = listener.getsockname()[1] if listener else configured.port
         host = configured.host if configured.host not in ("0.0.0.0", "::", "") else "127.0.0.1"  # noqa: S104  # compared, not bound
-        return f"http://{host}:{port}"
+        return f"http://{host}:{listener.getsockname()[1]}"
 
     def _wire(self, database: Database, identity: Identity) -> None:
         declared = {("core", e.type) for e in CORE_EVENTS}

@@ -38,7 +38,7 @@ def serve(config: Path | None, overrides: Mapping[str, Any]) -> None:
             loop.add_signal_handler(number, stopping.set)
         async with runtime.running(listener):
             _greet(runtime)
-            await runtime.serve(listener, stopping)
+            await stopping.wait()
 
     with listener:
         asyncio.run(run())

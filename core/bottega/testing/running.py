@@ -105,9 +105,9 @@ class RunningPlatform:
         try:
             listener = bind_listener("127.0.0.1", 0)
             self.runtime = Runtime(self.settings, self._plugins(self.settings) if self._plugins else None)
-            async with self.runtime.running(listener), anyio.create_task_group() as tasks:
-                tasks.start_soon(self.runtime.serve, listener, self._stopping)
+            async with self.runtime.running(listener):
                 self._started.set_result(None)
+                await self._stopping.wait()
             listener.close()
         except BaseException as e:
             if self._started.done():
