@@ -1,0 +1,42 @@
+"""How the parts of this plugin are put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from bottega.platform import Platform
+from bottega_serving.lifecycle import Lifecycle
+from bottega_serving.model_routes import model_router
+from bottega_serving.models import Models
+from bottega_serving.publishing import Publisher
+from bottega_serving.runtimes import Runtimes
+from bottega_serving.service_routes import service_router
+from bottega_serving.services import Services
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts over one platform. They keep nothing between calls, so each hook may have its own."""
+
+    platform: Platform
+    runtimes: Runtimes
+    models: Models
+    services: Services
+    lifecycle: Lifecycle
+    publisher: Publisher
+
+    @classmethod
+    def of(cls, platform: Platform) -> Assembly:
+        runtimes = Runtimes(platform.extensions("bottega_serving_runtimes"))
+        models = Models(platform, runtimes)
+        services = Services(platform, models, runtimes)
+        lifecycle = Lifecycle(platform, services)
+        return cls(platform, runtimes, models, services, lifecycle, Publisher(platform, runtimes, lifecycle))
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.include_router(model_router(self.platform, self.models, self.runtimes))
+        router.include_router(service_router(self.platform, self.services))
+        return router

@@ -1,0 +1,189 @@
+"""Who may call this service: tokens, signatures and policies, checked with what the platform published beforehand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from bottega import signing
+from bottega.errors import Forbidden, Unauthenticated
+from bottega.iam import PolicySet, compile_policies, parse_policy
+from bottega_serving.feed_keys import ACTION
+
+_DECISION_S = 1.0
+"""How long a decision is used again; after that it is made anew, for conditions on the time."""
+_CACHE = 10_000
+
+
+class InvalidToken(Unauthenticated):
+    """The token is not valid."""
+
+    code = "APIGW.0307"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user who may be allowed to call."""
+
+    id: str
+    name: str
+    account_id: str
+    root: bool
+    valid_from: int
+    policies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    user: User
+    expires_at: float
+    limit: PolicySet | None
+
+
+class Access:
+    """The rules as of one publication; a new one replaces the whole object, and with it everything cached."""
+
+    def __init__(self, route: Mapping[str, Any], callers: Mapping[str, Any]) -> None:
+        self.urn: str = route["urn"]
+        self._project_id: str = route["project_id"]
+        self._project_name: str = route["project_name"]
+        self._account_id: str = route["account_id"]
+        self._public_key: Any = load_pem_public_key(route["public_key"].encode())
+        self._users = {
+            id: User(id, u["name"], u["account_id"], u["root"], u["valid_from"], tuple(u["policies"]))
+            for id, u in callers["users"].items()
+        }
+        self._keys: Mapping[str, Mapping[str, Any]] = callers["keys"]
+        self._documents: list[Mapping[str, Any]] = callers["policies"]
+        self._rights: dict[tuple[int, ...], PolicySet] = {}
+        self._tokens: dict[str, _Token] = {}
+        self._allowed: dict[tuple[str, str], float] = {}
+
+    def check_token(self, token: str, source_ip: str) -> None:
+        """Raises Unauthenticated for a token that is not valid, Forbidden for one that may not call."""
+        if self._allowed.get((token, source_ip), 0.0) > time.time():
+            return
+        known = self._token(token)
+        self._decide(known.user, known.limit, source_ip)
+        self._remember(token, source_ip, known.expires_at)
+
+    def begin_signature(
+        self, method: str, raw_path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> Signature:
+        """What can be checked of a signed request before its body is there. Raises Unauthenticated."""
+        now = time.time()
+        try:
+            pending = signing.begin(method, raw_path, query, headers, now=now)
+        except signing.SignatureError as problem:
+            raise Unauthenticated(problem.message) from problem
+        key = self._keys.get(pending.request.access_key)
+        if key is None:
+            raise Unauthenticated(
+                "the access key does not exist, is disabled, or belongs to nobody who may call this service"
+            )
+        if key["expires_at"] is not None and key["expires_at"] <= now * 1000:
+            raise Unauthenticated("the access key has expired")
+        if pending.security_token:
+            raise Unauthenticated("temporary credentials are not accepted here: call with their token (X-Auth-Token)")
+        return Signature(self, pending, key)
+
+    def user_of_token(self, token: str) -> User | None:
+        """The user a valid token is of, for the record of a refused call."""
+        known = self._tokens.get(token)
+        return known.user if known else None
+
+    def user_of_key(self, access_key: str) -> User | None:
+        key = self._keys.get(access_key)
+        return self._users.get(key["user_id"]) if key else None
+
+    def check_signature(self, access_key: str, source_ip: str) -> None:
+        """The rights behind an access key whose signature is right. Raises Forbidden."""
+        if self._allowed.get((access_key, source_ip), 0.0) > time.time():
+            return
+        user = self.user_of_key(access_key)
+        if user is None:
+            raise Unauthenticated("the user of this access key is gone or disabled")
+        self._decide(user, None, source_ip)
+        self._remember(access_key, source_ip, float("inf"))
+
+    def _remember(self, credential: str, source_ip: str, until: float) -> None:
+        if len(self._allowed) >= _CACHE:
+            self._allowed.clear()
+        self._allowed[credential, source_ip] = min(until, time.time() + _DECISION_S)
+
+    def _token(self, token: str) -> _Token:
+        known = self._tokens.get(token)
+        if known is not None and known.expires_at > time.time():
+            return known
+        try:
+            claims = jwt.decode(token, self._public_key, ["EdDSA"], options={"require": ["sub", "exp", "iat"]})
+        except jwt.ExpiredSignatureError as problem:
+            raise InvalidToken("the token has expired; get a new one") from problem
+        except jwt.InvalidTokenError as problem:
+            raise InvalidToken("the token is not one this platform issued") from problem
+        user = self._users.get(claims["sub"])
+        if user is None:
+            raise Forbidden(f"{ACTION} on {self.urn}: no policy of this user allows it")
+        if claims["iat"] * 1000 < user.valid_from:
+            raise InvalidToken("the token was revoked; get a new one")
+        if claims.get("prj", self._project_id) != self._project_id:
+            raise Forbidden(f"this token is scoped to project '{claims['prj']}', not '{self._project_id}'")
+        policy = claims.get("pol")
+        limit = compile_policies([(parse_policy(policy, "session"), "limits of this credential")]) if policy else None
+        known = _Token(user, claims["exp"], limit)
+        if len(self._tokens) >= _CACHE:
+            self._tokens.clear()
+        self._tokens[token] = known
+        return known
+
+    def _decide(self, user: User, limit: PolicySet | None, source_ip: str) -> None:
+        context = {
+            "g:CurrentTime": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "g:UserName": user.name,
+            "g:UserId": user.id,
+            "g:DomainId": user.account_id,
+            "g:MFAPresent": "false",
+            "g:SourceIp": source_ip,
+            "g:ProjectId": self._project_id,
+            "g:ProjectName": self._project_name,
+        }
+        if user.account_id != self._account_id:
+            raise Forbidden(f"{ACTION} on {self.urn}: the service belongs to another account")
+        sets = [limit] if limit else []
+        if not user.root:
+            sets.append(self._rights_of(user))
+        for policies in sets:
+            decision = policies.decide(ACTION, self.urn, context)
+            if not decision.allowed:
+                raise Forbidden(f"{ACTION} on {self.urn}: {decision.explain()}")
+
+    def _rights_of(self, user: User) -> PolicySet:
+        found = self._rights.get(user.policies)
+        if found is None:
+            chosen = [self._documents[i] for i in user.policies]
+            found = compile_policies((parse_policy(p["document"], p["name"]), p["source"]) for p in chosen)
+            self._rights[user.policies] = found
+        return found
+
+
+class Signature:
+    """A signed request whose headers are in order."""
+
+    def __init__(self, access: Access, pending: signing.PendingSignature, key: Mapping[str, Any]) -> None:
+        self._access = access
+        self._pending = pending
+        self._key = key
+
+    def finish(self, body: bytes, source_ip: str) -> None:
+        """Raises Unauthenticated when it does not match, Forbidden when its user may not call."""
+        try:
+            self._pending.finish(body, self._key["secret"])
+        except signing.SignatureError as problem:
+            raise Unauthenticated(problem.message) from problem
+        self._access.check_signature(self._pending.request.access_key, source_ip)

@@ -1,0 +1,109 @@
+"""The plugin ``serving``: models and real-time services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlmodel import SQLModel
+
+from bottega.backends import WorkloadFinished, WorkloadStarted
+from bottega.bus import Bus
+from bottega.events import Event
+from bottega.hookspecs import hookimpl
+from bottega.platform import Platform
+from bottega.plugins import Action, Entities
+from bottega_serving import commands, entities, events, extension_points
+from bottega_serving.assembly import Assembly
+from bottega_serving.feed_keys import ACTION
+from bottega_serving.settings import ServingSettings
+
+
+@hookimpl
+def bottega_settings() -> type[BaseModel]:
+    return ServingSettings
+
+
+@hookimpl
+def bottega_extension_points() -> ModuleType:
+    return extension_points
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    tables: list[type[SQLModel]] = [
+        entities.Model,
+        entities.Service,
+        entities.Deployment,
+        entities.ServiceUpdate,
+        entities.ServiceEvent,
+        entities.Calls,
+        entities.Denials,
+    ]
+    return Entities(tables, Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_actions() -> Iterable[Action]:
+    return (
+        Action("modelarts:model:create", "importing a model", "model", "addModel"),
+        Action("modelarts:model:list", "listing models and runtimes", "model"),
+        Action("modelarts:model:get", "seeing a model", "model"),
+        Action("modelarts:model:delete", "deleting a model", "model", "deleteModel"),
+        Action("modelarts:service:create", "deploying a service", "service", "addService"),
+        Action("modelarts:service:list", "listing services and their specifications", "service"),
+        Action("modelarts:service:get", "seeing a service", "service"),
+        Action("modelarts:service:update", "changing, starting and stopping a service", "service", "updateService"),
+        Action("modelarts:service:delete", "deleting a service", "service", "deleteService"),
+        Action("modelarts:service:getLogs", "reading what a service prints", "service"),
+        Action(ACTION, "calling a service for a prediction", "service"),
+    )
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    return (
+        events.ModelSubmitted,
+        events.ModelPublished,
+        events.ModelFailed,
+        events.ModelDeleted,
+        events.ServiceChanged,
+        events.ServiceRunning,
+        events.ServiceStopped,
+        events.ServiceFailed,
+        events.ServiceDeleted,
+        events.CallsCounted,
+    )
+
+
+@hookimpl
+def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    parts = Assembly.of(platform)
+    bus.on_external(events.ModelSubmitted, parts.models.copy)
+    bus.on_external(events.ModelDeleted, parts.models.remove_files)
+    bus.on_external(events.ServiceChanged, parts.publisher.changed)
+    bus.on_external(events.ServiceDeleted, parts.publisher.deleted)
+    bus.on_external(WorkloadFinished, parts.publisher.ended)
+    bus.on(WorkloadStarted, parts.lifecycle.started)
+    bus.on(WorkloadFinished, parts.lifecycle.finished)
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    return Assembly.of(platform).router()
+
+
+@hookimpl
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
+    return Assembly.of(platform).publisher.running()
+
+
+@hookimpl
+def bottega_commands(cli: typer.Typer) -> None:
+    commands.add(cli)
