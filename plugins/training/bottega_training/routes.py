@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import ORJSONResponse
 
 from bottega.backends import Flavor
 from bottega.errors import Invalid
@@ -38,7 +37,7 @@ ACTIONS = (
 def router(platform: Platform, engines: Engines) -> APIRouter:
     jobs = Jobs(platform)
     submission = Submission(platform, jobs, engines)
-    routes = APIRouter(prefix="/v2/{project_id}", tags=["training"], default_response_class=ORJSONResponse)
+    routes = APIRouter(prefix="/v2/{project_id}", tags=["training"])
     _offer(routes, platform, jobs, engines)
     _collection(routes, platform, jobs, submission)
     _one(routes, platform, jobs)

@@ -149,7 +149,7 @@ def main() -> None:
         for epoch in range(1, options.epochs + 1):
             began, total = time.perf_counter(), 0.0
             model.train()
-            for batch in torch.randperm(len(x)).split(options.batch_size):
+            for batch in torch.split(torch.randperm(len(x)), options.batch_size):
                 optimizer.zero_grad()
                 loss = loss_function(model(x[batch]), y[batch])
                 loss.backward()
@@ -181,7 +181,8 @@ def save(folder: Path, model: nn.Module, size: int, labels: list[str], accuracy:
     package.mkdir(exist_ok=True)
     checkpoint.mkdir(exist_ok=True)
     with torch.no_grad():
-        torch.jit.trace(model, torch.zeros(2, 1, size, size)).save(str(package / "model.pt"))
+        script = torch.jit.trace(model, torch.zeros(2, 1, size, size))  # type: ignore[no-untyped-call]  # torch has no types here
+        script.save(str(package / "model.pt"))
     (package / "config.json").write_text(json.dumps(describe(size, labels, {"accuracy": accuracy}), indent=2))
     torch.save(model.state_dict(), checkpoint / "weights.pth")
 
