@@ -50,12 +50,16 @@ def up(
 
 
 @cli.command()
-def plugins() -> None:
-    """List the plugins: version, state and, when one is broken, why."""
-    show(
-        connect().get("/v1/plugins")["plugins"],
-        ["name", "distribution", "version", "state", "reason", "hooks", "events_in", "events_out"],
-    )
+def plugins(name: Annotated[str | None, typer.Argument(help="Show this one whole.")] = None) -> None:
+    """List the plugins: version, state and why one is not on; with NAME also its hooks, events and actions."""
+    rows = connect().get("/v1/plugins")["plugins"]
+    if name is None:
+        show(rows, ["name", "version", "state", "reason"])
+        return
+    found = next((row for row in rows if row["name"] == name), None)
+    if found is None:
+        raise ApiFailure(404, "ModelArts.0104", f"there is no plugin '{name}'", "-")
+    show(found)
 
 
 @cli.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from bottega.settings import Section, Settings, validate
 log = structlog.get_logger("bottega.plugins")
 GROUP = "bottega"
 _PREFIX = "bottega_"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,9 @@ class Plugins:
             )
             return
         self.all[point.name] = plugin
+        if not _NAME.fullmatch(point.name):
+            self.mark_broken(plugin, "a plugin's name is made of lower case letters, digits and '-'")
+            return
         if self.settings.plugins.get(point.name, {}).get("enabled") is False:
             plugin.state, plugin.reason = "off", "switched off in the configuration"
             return
