@@ -1,0 +1,201 @@
+"""Datasets from Python: for notebooks, training code, scripts and the command line.
+
+::
+
+    from bottega.client import Client
+    from bottega_dataset.client import Datasets
+
+    datasets = Datasets(Client.from_environment())
+    for sample in datasets.samples("digits", labeled=True):
+        print(sample["source"], [label["name"] for label in sample["labels"]])
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bottega.client import ApiFailure, Client
+from bottega_dataset.manifest import parse_line
+from bottega_dataset.query import LABELED, UNLABELED
+from bottega_dataset.sample import SampleRecord
+from bottega_dataset.transfer import Objects
+
+_ALL = "/v2/{project_id}/datasets"
+_POLL_S = 0.2
+
+Progress = Callable[[dict[str, Any]], None]
+"""Called with the task as the API shows it, each time it was asked for."""
+
+
+class TaskFailed(Exception):
+    """Background work on a dataset failed; the message says why."""
+
+
+class Datasets:
+    """The datasets of a project. A dataset is named by its name or its id."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.objects = Objects(client)
+
+    def list(self, contains: str | None = None, dataset_type: int | None = None) -> Iterator[dict[str, Any]]:
+        params = {"search_content": contains, "dataset_type": dataset_type}
+        return self._client.pages(_ALL, "datasets", params)
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Raises ApiFailure (404) when there is none of this name or id."""
+        return self._one(name)
+
+    def create(
+        self,
+        name: str,
+        work_path: str,
+        *,
+        data_path: str | None = None,
+        dataset_type: int = 0,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+        description: str = "",
+    ) -> dict[str, Any]:
+        """Create a dataset. What lies in `data_path` is imported at once: see ``import_task_id``, and `wait_import`."""
+        body = {
+            "dataset_name": name,
+            "dataset_type": dataset_type,
+            "work_path": work_path,
+            "work_path_type": 0,
+            "data_sources": [{"data_type": 0, "data_path": data_path}] if data_path else [],
+            "labels": [{"name": label, "property": dict(props)} for label, props in (labels or {}).items()],
+            "description": description,
+        }
+        answer: dict[str, Any] = self._client.post(_ALL, body)
+        return answer
+
+    def delete(self, name: str) -> None:
+        """Delete a dataset; its objects stay in storage."""
+        self._client.delete(self._path(name))
+
+    def samples(
+        self, name: str, *, labeled: bool | None = None, label: str | None = None, preview: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Every sample, in the order they were added, fetched a thousand at a time however many there are."""
+        state = None if labeled is None else LABELED if labeled else UNLABELED
+        path = self._path(name) + "/data-annotations/samples"
+        params = {"sample_state": state, "label_name": label, "preview": preview, "order": "asc", "limit": 1000}
+        last: str | None = None
+        while True:
+            page = self._client.get(path, {**params, "after_sample_id": last})["samples"]
+            yield from page
+            if len(page) < 1000:
+                return
+            last = page[-1]["sample_id"]
+
+    def label(self, name: str, labels: Mapping[str, Sequence[str]]) -> None:
+        """Set the labels of samples: sample id → names. Raises ApiFailure when one is not there; the others are set."""
+        body = {"samples": [{"sample_id": i, "labels": [{"name": n} for n in names]} for i, names in labels.items()]}
+        answer = self._client.put(self._path(name) + "/data-annotations/samples", body)
+        failed = next((r for r in answer["results"] if not r["success"]), None)
+        if failed:
+            raise ApiFailure(404, failed["error_code"], failed["error_msg"], "")
+
+    def statistics(self, name: str) -> dict[str, Any]:
+        """How many samples there are, by state and by label."""
+        answer: dict[str, Any] = self._client.get(self._path(name) + "/data-annotations/stats")
+        return answer
+
+    def import_from(
+        self, name: str, path: str, *, import_type: str = "dir", progress: Progress | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Import a folder (``dir``) or a manifest (``manifest``), wait for it, and return the finished task.
+
+        `options` are further fields of the API, such as ``difficult_only=True``. Raises TaskFailed.
+        """
+        where = self._path(name) + "/import-tasks"
+        task = self._client.post(where, {"import_path": path, "import_type": import_type, **options})
+        return self._wait(f"{where}/{task['task_id']}", progress)
+
+    def wait_import(self, name: str, task_id: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Wait for an import that is under way. Raises TaskFailed."""
+        return self._wait(f"{self._path(name)}/import-tasks/{task_id}", progress)
+
+    def problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
+        """What an import left out: `place`, `reason`, `text`."""
+        return self._client.pages(f"{self._path(name)}/import-tasks/{task_id}/problems", "problems")
+
+    def publish(
+        self,
+        name: str,
+        version_name: str | None = None,
+        *,
+        train_ratio: float = 1.0,
+        seed: int = 0,
+        timeout_s: float = 600,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Publish a version, wait until it is there, and return it. Raises TaskFailed."""
+        where = self._path(name) + "/versions"
+        body = {"train_evaluate_sample_ratio": f"{train_ratio:.4f}", "seed": seed, **options}
+        version_id = self._client.post(where, body | ({"version_name": version_name} if version_name else {}))
+        deadline = time.monotonic() + timeout_s
+        while True:
+            version: dict[str, Any] = self._client.get(f"{where}/{version_id['version_id']}")
+            if version["status"] == 1:
+                return version
+            if version["status"] == 4:
+                raise TaskFailed(f"version {version['version_name']} was not published: {version['message']}")
+            if time.monotonic() > deadline:
+                raise TaskFailed(f"version {version['version_name']} was not there within {timeout_s:g} s")
+            time.sleep(_POLL_S)
+
+    def versions(self, name: str) -> Iterator[dict[str, Any]]:
+        """The newest first."""
+        return self._client.pages(self._path(name) + "/versions", "versions")
+
+    def version(self, name: str, version_name: str | None = None) -> dict[str, Any]:
+        """The version of that name, or the current one. Raises ApiFailure (404)."""
+        for version in self.versions(name):
+            if version["version_name"] == version_name or (version_name is None and version["is_current"]):
+                return version
+        wanted = f"version '{version_name}'" if version_name else "published version"
+        raise ApiFailure(404, "ModelArts.0104", f"dataset '{name}' has no {wanted}", "")
+
+    def export(self, name: str, path: str, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
+        """Write a manifest into a folder of object storage; the finished task names it (``manifest_path``)."""
+        where = self._path(name) + "/export-tasks"
+        task = self._client.post(where, {"path": path, **options})
+        return self._wait(f"{where}/{task['task_id']}", progress)
+
+    def read_manifest(self, path: str) -> Iterator[SampleRecord]:
+        """The samples of a manifest in object storage, such as a version's ``manifest_path``."""
+        rest = b""
+        for piece in self.objects.stream(path):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (parse_line(line) for line in lines if line.strip())
+        if rest.strip():
+            yield parse_line(rest)
+
+    def _wait(self, path: str, progress: Progress | None) -> dict[str, Any]:
+        while True:
+            task: dict[str, Any] = self._client.get(path)
+            if progress:
+                progress(task)
+            if task["status"] in ("COMPLETED", "SUCCESSED"):
+                return task
+            if task["status"] == "FAILED":
+                raise TaskFailed(task["error_msg"])
+            time.sleep(_POLL_S)
+
+    def _path(self, name: str) -> str:
+        return f"{_ALL}/{self._one(name)['dataset_id']}"
+
+    def _one(self, name: str) -> dict[str, Any]:
+        for row in self.list(contains=name):
+            if row["dataset_name"] == name:
+                return row
+        try:
+            found: dict[str, Any] = self._client.get(f"{_ALL}/{name}")
+        except ApiFailure as e:
+            raise ApiFailure(
+                e.status, e.error_code, f"there is no dataset '{name}' in this project", e.request_id
+            ) from e
+        return found

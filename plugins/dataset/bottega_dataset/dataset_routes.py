@@ -1,0 +1,199 @@
+"""``/v2/{project_id}/datasets``: create, list, show, modify, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from bottega.database import AsyncSession, Transaction
+from bottega.errors import Invalid
+from bottega.gateway import Caller, Page, paging, requires, workspace_of
+from bottega.objects import ObjectPath
+from bottega.platform import Platform
+from bottega_dataset import datasets, imports, labels, samples, shapes, tasks
+from bottega_dataset.datasets import Datasets, Found
+from bottega_dataset.entities import Dataset, Task
+from bottega_dataset.events import LabelsChanged
+from bottega_dataset.kinds import Kinds
+from bottega_dataset.requests import DatasetChange, LabelBody, NewDataset, NewImport
+from bottega_dataset.task_routes import import_params
+
+_ONE = "/v2/{project_id}/datasets/{dataset_id}"
+
+
+def router(platform: Platform, kinds: Kinds) -> APIRouter:
+    routes = APIRouter()
+    service = Datasets(platform)
+
+    @routes.post("/v2/{project_id}/datasets", status_code=201)
+    async def create_dataset(body: NewDataset, caller: Caller = requires("modelarts:dataset:create")) -> Any:
+        """Create a dataset; what lies in its input path is imported at once, in the background."""
+        kinds.of(body.dataset_type)
+        datasets.check_name(body.dataset_name)
+        datasets.check_description(body.description)
+        work_path = ObjectPath.parse(body.work_path, "work_path").folder
+        given = body.data_sources[0] if body.data_sources else None
+        if given and given.data_type != 0:
+            raise Invalid(f"data_sources.data_type {given.data_type} is not offered; use 0, object storage")
+        data_path = ObjectPath.parse(given.data_path, "data_path").folder if given and given.data_path else None
+        datasets.check_paths(data_path, work_path)
+        for label in body.labels:
+            labels.check_property(label.name, label.property)
+        await caller.check_path(work_path, write=True)
+        if data_path:
+            await caller.check_path(data_path)
+        async with platform.database.transaction() as tx:
+            found = await service.create(
+                tx,
+                name=body.dataset_name,
+                dataset_type=body.dataset_type,
+                description=body.description,
+                data_path=data_path,
+                work_path=work_path,
+                label_format=body.label_format.model_dump(exclude_none=True),
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                workspace_id=workspace_of(body.workspace_id),
+            )
+            caller.about(resource=found.resource.urn, name=body.dataset_name)
+            await _add_labels(tx, found, body.labels)
+            task_id = None
+            if data_path:
+                wanted = NewImport(import_path=str(data_path), import_annotations=body.import_annotations)
+                task_id = await _import(tx, kinds, found.dataset, wanted, caller)
+        return {"dataset_id": found.dataset.id, "import_task_id": task_id}
+
+    @routes.get("/v2/{project_id}/datasets")
+    async def list_datasets(
+        dataset_type: int | None = None,
+        search_content: str | None = None,
+        sort_by: Literal["create_time", "dataset_name"] = "create_time",
+        order: Literal["asc", "desc"] = "desc",
+        contain_versions: bool | None = None,
+        with_labels: bool = False,
+        workspace_id: str | None = None,
+        page: Page = paging(maximum=100),
+        caller: Caller = requires("modelarts:dataset:list"),
+    ) -> Any:
+        async with platform.database.read() as session:
+            total, found = await service.listing(
+                session,
+                caller.project_id,
+                dataset_type=dataset_type,
+                contains=search_content,
+                workspace_id=workspace_id,
+                published=contain_versions,
+                by_name=sort_by == "dataset_name",
+                descending=order == "desc",
+                offset=page.offset,
+                limit=page.limit,
+            )
+            rows = await _shapes(session, kinds, found)
+            if with_labels:
+                for row, one in zip(rows, found, strict=True):
+                    row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, one.dataset)]
+        return {"total_number": total, "datasets": rows}
+
+    @routes.get(_ONE)
+    async def show_dataset(
+        dataset_id: str, caller: Caller = requires("modelarts:dataset:get", "dataset/{dataset_id}")
+    ) -> Any:
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+            (row,) = await _shapes(session, kinds, [found])
+            row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, found.dataset)]
+            return row
+
+    @routes.put(_ONE)
+    async def modify_dataset(
+        dataset_id: str,
+        body: DatasetChange,
+        caller: Caller = requires("modelarts:dataset:update", "dataset/{dataset_id}"),
+    ) -> Any:
+        """Name, description, current version, and labels to add, change and delete; all of it or nothing."""
+        async with platform.database.transaction() as tx:
+            found = await service.get(tx.session, caller.project_id, dataset_id)
+            caller.about(resource=found.resource.urn, name=found.resource.name)
+            await service.modify(
+                tx,
+                found,
+                name=body.dataset_name,
+                description=body.description,
+                current_version_id=body.current_version_id,
+            )
+            await _add_labels(tx, found, body.add_labels)
+            changed = {
+                one.name: await labels.change(tx.session, found.dataset, one.name, one.property)
+                for one in body.update_labels
+            }
+            gone = [one.name for one in body.delete_labels]
+            if gone:
+                await labels.remove(tx.session, found.dataset, gone, with_samples=False)
+            if changed or gone:
+                event = LabelsChanged(
+                    dataset_id=dataset_id,
+                    renamed={old: new for old, new in changed.items() if old != new},
+                    updated=list(changed.values()),
+                    deleted=gone,
+                )
+                tx.emit(event, found.resource.urn)
+        return {"dataset_id": dataset_id}
+
+    @routes.delete(_ONE, status_code=204, response_class=Response)
+    async def delete_dataset(
+        dataset_id: str,
+        with_versions: bool = Query(True, description="Versions go with their dataset in any case."),
+        caller: Caller = requires("modelarts:dataset:delete", "dataset/{dataset_id}"),
+    ) -> None:
+        """Delete a dataset; the objects it was made of, and those it published, stay in storage."""
+        async with platform.database.transaction() as tx:
+            found = await service.get(tx.session, caller.project_id, dataset_id)
+            caller.about(resource=found.resource.urn, name=found.resource.name)
+            await service.delete(tx, found)
+
+    return routes
+
+
+async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -> list[dict[str, Any]]:
+    keys = [one.dataset.key for one in found if one.dataset.key is not None]
+    ids = [one.dataset.id for one in found]
+    counted = await samples.counts(session, keys)
+    names = await datasets.version_names(session, [one.dataset.current_version_id for one in found])
+    numbers = await datasets.version_counts(session, ids)
+    running: dict[str, list[Task]] = {}
+    for task in await tasks.unfinished(session, ids):
+        running.setdefault(task.dataset_id, []).append(task)
+    return [
+        shapes.dataset(
+            one,
+            counted=counted[one.dataset.key or 0],
+            version_name=names.get(one.dataset.current_version_id or ""),
+            version_count=numbers.get(one.dataset.id, 0),
+            running=running.get(one.dataset.id, []),
+            kind=kinds.types.get(one.dataset.dataset_type),
+        )
+        for one in found
+    ]
+
+
+async def _add_labels(tx: Transaction, found: Found, wanted: Sequence[LabelBody]) -> None:
+    for label in wanted:
+        await labels.add(tx.session, found.dataset, label.name, label.property, label.attributes)
+    if wanted:
+        tx.emit(LabelsChanged(dataset_id=found.dataset.id, created=[w.name for w in wanted]), found.resource.urn)
+
+
+async def _import(tx: Transaction, kinds: Kinds, dataset: Dataset, wanted: NewImport, caller: Caller) -> str:
+    imports.check_request(kinds, dataset, "dir", ObjectPath.parse(wanted.import_path, "data_path"))
+    task = Task(
+        kind="import",
+        dataset_id=dataset.id,
+        project_id=caller.project_id,
+        user_id=caller.user_id,
+        params=import_params(wanted),
+    )
+    dataset.import_task_id = task.id
+    tx.session.add(dataset)
+    return (await tasks.request(tx, task)).id

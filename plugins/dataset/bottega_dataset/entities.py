@@ -1,0 +1,175 @@
+"""Tables of the plugin. Made for millions of samples: integer keys, one row a sample, one an annotation.
+
+A sample's key is ``dataset.key << 32 | number``, numbers given out by the dataset's own row: the samples of a dataset
+lie together and in the order they came, keys are known before the rows are written, and a page is a range of keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from bottega.context import now_ms
+from bottega.urn import new_id
+
+SAMPLES_PER_DATASET = 1 << 32
+
+
+def _json(**kwargs: Any) -> Any:
+    return Field(sa_type=JSON(none_as_null=True), **kwargs)
+
+
+def _time(**kwargs: Any) -> Any:
+    return Field(sa_type=BigInteger, **kwargs)
+
+
+class Dataset(SQLModel, table=True):
+    """A dataset; its name, description, owner and times are in the core's registry under the same id.
+
+    `next_sample` is the number of the next sample, and the row's lock what makes writers of one dataset take turns.
+    """
+
+    __tablename__ = "dataset_dataset"
+    key: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True))
+    id: str = Field(default_factory=new_id, unique=True)
+    dataset_type: int
+    data_path: str = ""
+    work_path: str
+    label_format: dict[str, Any] = _json(default_factory=dict)
+    next_sample: int = _time(default=0)
+    next_version: int = 1
+    current_version_id: str | None = None
+    import_task_id: str | None = None
+    data_updated_at: int = _time(default_factory=now_ms)
+
+
+class Label(SQLModel, table=True):
+    """A label of a dataset; `property` has the vendor's keys (``@modelarts:color``, ``@modelarts:shortcut``)."""
+
+    __tablename__ = "dataset_label"
+    __table_args__ = (UniqueConstraint("dataset_key", "type", "name"),)
+    key: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True))
+    dataset_key: int
+    type: int
+    name: str
+    property: dict[str, Any] = _json(default_factory=dict)
+    attributes: list[dict[str, Any]] = _json(default_factory=list)
+
+
+class Sample(SQLModel, table=True):
+    """What is to be labeled: an object, or a text carried in `source`.
+
+    `sample_id` is made from what the sample is (`bottega_dataset.sample.identity`): nothing enters twice.
+    """
+
+    __tablename__ = "dataset_sample"
+    __table_args__ = (
+        UniqueConstraint("dataset_key", "sample_id"),
+        Index("ix_dataset_sample_state", "dataset_key", "labeled", "key"),
+    )
+    key: int = Field(
+        sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False)
+    )
+    dataset_key: int
+    sample_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
+    source: str
+    name: str = ""
+    size: int | None = _time(default=None)
+    modified_at: int | None = _time(default=None)
+    usage: str | None = None
+    labeled: bool = Field(default=False, sa_type=Boolean)
+    hard: bool = Field(default=False, sa_type=Boolean)
+    extra: dict[str, Any] | None = _json(default=None)
+    added_at: int = _time(default_factory=now_ms)
+
+
+class AnnotationRow(SQLModel, table=True):
+    """One label on one sample."""
+
+    __tablename__ = "dataset_annotation"
+    __table_args__ = (
+        Index("ix_dataset_annotation_label", "label_key", "sample_key"),
+        {"sqlite_with_rowid": False},
+    )
+    sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    label_key: int
+    confidence: float | None = Field(default=None, sa_type=Float)
+    hard: bool | None = None
+    annotated_by: str = "human"
+    created_at: int | None = _time(default=None)
+    property: dict[str, Any] | None = _json(default=None)
+
+
+class DatasetVersion(SQLModel, table=True):
+    """A published state of a dataset. What `manifest_path` names never changes once `status` is 1.
+
+    Status: 0 creating, 1 normal, 4 failed. A deleted one stays (`deleted_at`), and so its name stays taken: the files
+    of that name are still in storage.
+    """
+
+    __tablename__ = "dataset_version"
+    __table_args__ = (UniqueConstraint("dataset_id", "name"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    dataset_id: str
+    name: str
+    status: int = 0
+    description: str = ""
+    train_ratio: float = 1.0
+    options: dict[str, Any] = _json(default_factory=dict)
+    manifest_path: str = ""
+    manifest_sha256: str = ""
+    total_samples: int = 0
+    labeled_samples: int = 0
+    multi_label: bool = False
+    label_stats: list[dict[str, Any]] = _json(default_factory=list)
+    previous_id: str | None = None
+    message: str = ""
+    created_at: int = _time(default_factory=now_ms)
+    updated_at: int = _time(default_factory=now_ms)
+    deleted_at: int | None = _time(default=None)
+
+
+class Task(SQLModel, table=True):
+    """Background work on a dataset: `kind` is ``import``, ``publish`` or ``export``.
+
+    `state` is ``queued``, ``running``, ``completed`` or ``failed``. `cursor` is where to go on after an interruption;
+    `step` counts what was committed, so that two performers of one task cannot both go on.
+    `counts` has ``read``, ``imported``, ``annotated``, ``known``, ``bad`` (import) or ``written`` (export).
+    """
+
+    __tablename__ = "dataset_task"
+    __table_args__ = (Index("ix_dataset_task_list", "dataset_id", "kind", "created_at"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    kind: str
+    dataset_id: str
+    project_id: str
+    user_id: str
+    state: str = Field(default="queued", index=True)
+    params: dict[str, Any] = _json(default_factory=dict)
+    step: int = 0
+    cursor: dict[str, Any] = _json(default_factory=dict)
+    counts: dict[str, int] = _json(default_factory=dict)
+    progress: float = 0.0
+    error_code: str | None = None
+    error_msg: str | None = None
+    created_at: int = _time(default_factory=now_ms)
+    started_at: int | None = _time(default=None)
+    updated_at: int = _time(default_factory=now_ms)
+    finished_at: int | None = _time(default=None)
+
+
+class TaskProblem(SQLModel, table=True):
+    """What an import left out: where (object and line), why, and the beginning of the text."""
+
+    __tablename__ = "dataset_task_problem"
+    task_id: str = Field(primary_key=True)
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    place: str
+    reason: str
+    text: str = ""
+
+
+TABLES: tuple[type[SQLModel], ...] = (Dataset, Label, Sample, AnnotationRow, DatasetVersion, Task, TaskProblem)

@@ -1,0 +1,191 @@
+"""Manifests: JSON lines, one sample each (002 §2.3.2.2, tables 2-2 to 2-4)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from bottega.errors import Conflict, Invalid
+from bottega.objects import ObjectPath, ObjectStore
+from bottega_dataset.sample import CONTENT, HUMAN, USAGES, Annotation, BadSample, SampleRecord
+
+TYPE_PREFIX = "modelarts/"
+MAX_LINE = 2**20
+"""Bytes; a longer line is reported and left out."""
+_READ_AT_ONCE = 4 * 2**20
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
+def parse_line(line: bytes) -> SampleRecord:
+    """Read one line. Raises BadSample, which names the field and the rule."""
+    try:
+        data = orjson.loads(line)
+    except orjson.JSONDecodeError as e:
+        raise BadSample(f"not a JSON object: {e}") from e
+    if not isinstance(data, dict):
+        raise BadSample(f"a line must be a JSON object, not {type(data).__name__}")
+    source = _source(_text(data, "source", required=True))
+    usage = _text(data, "usage")
+    if usage and usage.upper() not in USAGES:
+        raise BadSample(f"usage '{usage}' is none of {', '.join(USAGES)}")
+    found = data.get("annotation")
+    if found is None:
+        found = []
+    elif not isinstance(found, list):
+        raise BadSample("annotation must be a list of objects")
+    return SampleRecord(
+        source=source,
+        annotations=[_annotation(one, index) for index, one in enumerate(found)],
+        usage=usage.upper() or None,
+        id=_text(data, "id") or None,
+        inference_loc=_text(data, "inference-loc") or None,
+        name="" if source.startswith(CONTENT) else source.rpartition("/")[2],
+    )
+
+
+def format_line(record: SampleRecord) -> bytes:
+    """Write one line, with its newline. Fields without a value are left out; their order is fixed."""
+    data: dict[str, Any] = {"source": record.source}
+    if record.usage:
+        data["usage"] = record.usage
+    if record.id:
+        data["id"] = record.id
+    if record.annotations:
+        data["annotation"] = [_written(one) for one in record.annotations]
+    if record.inference_loc:
+        data["inference-loc"] = record.inference_loc
+    return orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class ManifestReader:
+    """The lines of a manifest in storage, read in pieces, from any byte offset on.
+
+    :param etag: when the reading goes on after an interruption: what the object must still be.
+    """
+
+    def __init__(self, store: ObjectStore, path: ObjectPath, *, offset: int = 0, etag: str | None = None) -> None:
+        self._store = store
+        self._path = path
+        self._offset = offset
+        self.etag = etag
+        self.size = 0
+
+    async def lines(self) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Each line with the offset behind it; None stands for one longer than `MAX_LINE`.
+
+        Raises Conflict when the object is another one than before, NotFound when it is not there.
+        """
+        info = await self._store.head(self._path)
+        if self.etag is not None and info.etag != self.etag:
+            raise Conflict(f"{self._path} was changed while it was being read; import it again")
+        self.etag, self.size = info.etag, info.size
+        rest, position, too_long = b"", self._offset, False
+        while self._offset < self.size:
+            end = min(self._offset + _READ_AT_ONCE, self.size)
+            block = rest + await self._store.get(self._path, self._offset, end - 1)
+            self._offset = end
+            *whole, rest = block.split(b"\n")
+            for line in whole:
+                position += len(line) + 1
+                if too_long or len(line) > MAX_LINE:
+                    too_long = False
+                    yield position, None
+                else:
+                    yield position, line
+            if len(rest) > MAX_LINE:
+                position, rest, too_long = position + len(rest), b"", True
+        if rest or too_long:
+            yield self.size, None if too_long else rest
+
+
+def _source(text: str) -> str:
+    if text.startswith(CONTENT):
+        if not text[len(CONTENT) :].strip():
+            raise BadSample("source carries no text after 'content://'")
+        return text
+    if text.startswith(("https://", "http://")):
+        return text
+    try:
+        path = ObjectPath.parse(text, "source")
+    except Invalid as e:
+        raise BadSample(e.message) from e
+    if not path.key or path.key.endswith("/"):
+        raise BadSample(f"source '{text}' is a folder; a sample is one object")
+    return str(path)
+
+
+def _annotation(data: Any, index: int) -> Annotation:
+    where = f"annotation[{index}]"
+    if not isinstance(data, dict):
+        raise BadSample(f"{where} must be an object")
+    prop = data.get("property")
+    if prop is not None and not isinstance(prop, dict):
+        raise BadSample(f"{where}.property must be an object")
+    confidence = data.get("confidence")
+    if confidence is not None:
+        if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+            raise BadSample(f"{where}.confidence must be a number from 0 to 1")
+        confidence = float(confidence)
+    created = _text(data, "creation-time", where)
+    return Annotation(
+        type=_text(data, "type", where, required=True).removeprefix(TYPE_PREFIX),
+        name=_text(data, "name", where),
+        property=prop or None,
+        hard=_hard(data.get("hard"), where),
+        annotated_by=_text(data, "annotated-by", where) or HUMAN,
+        created_at=parse_time(created) if created else None,
+        confidence=confidence,
+    )
+
+
+def _written(one: Annotation) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": TYPE_PREFIX + one.type}
+    if one.name:
+        data["name"] = one.name
+    if one.property:
+        data["property"] = one.property
+    if one.hard is not None:
+        data["hard"] = "true" if one.hard else "false"
+    data["annotated-by"] = one.annotated_by
+    if one.created_at is not None:
+        data["creation-time"] = format_time(one.created_at)
+    if one.confidence is not None:
+        data["confidence"] = one.confidence
+    return data
+
+
+def _text(data: dict[str, Any], name: str, where: str = "", *, required: bool = False) -> str:
+    value = data.get(name)
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str) or (required and not value):
+        raise BadSample(f"{where + '.' if where else ''}{name} must be {'a non-empty' if required else 'a'} text")
+    return value
+
+
+def _hard(value: Any, where: str) -> bool | None:
+    if value is None or value == "":
+        return None
+    text = str(value).lower()
+    if text not in _TRUE + _FALSE:
+        raise BadSample(f"{where}.hard must be true or false")
+    return text in _TRUE
+
+
+@lru_cache(4096)
+def parse_time(text: str) -> int:
+    """Epoch milliseconds of ``2019-01-23 11:30:30``, which is UTC unless it says otherwise."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise BadSample(f"creation-time '{text}' is not of the form 2019-01-23 11:30:30") from e
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@lru_cache(4096)
+def format_time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

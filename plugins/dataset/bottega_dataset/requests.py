@@ -1,0 +1,122 @@
+"""Bodies of requests, in the vendor's shapes (its public REST reference, data management)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_LABEL_FORMAT_SEPARATORS = r"^[A-Za-z0-9!@#$%^&*_=|?/':.;,\t ]$"
+
+
+class Body(BaseModel):
+    """Clients of the vendor send more fields than are used here; a wrong type of one that is used is refused."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class DataSource(Body):
+    data_path: str | None = None
+    data_type: int = 0
+
+
+class LabelFormat(Body):
+    """How texts and labels are stored: ``"0"`` in files of their own (``_result``), ``"1"`` in one line."""
+
+    label_type: str | None = Field(None, pattern="^[01]$")
+    text_label_separator: str | None = Field(None, pattern=_LABEL_FORMAT_SEPARATORS)
+    text_sample_separator: str | None = Field(None, pattern=_LABEL_FORMAT_SEPARATORS)
+
+
+class LabelBody(Body):
+    name: str
+    property: dict[str, Any] = Field(default_factory=dict)
+    attributes: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class NewDataset(Body):
+    dataset_name: str
+    dataset_type: int = 0
+    description: str = ""
+    data_sources: list[DataSource] = Field(default_factory=list, max_length=1)
+    work_path: str
+    work_path_type: int = Field(0, ge=0, le=0)
+    labels: list[LabelBody] = Field(default_factory=list, max_length=10_000)
+    label_format: LabelFormat = Field(default_factory=LabelFormat)
+    import_annotations: bool = True
+    workspace_id: str | None = None
+
+
+class DatasetChange(Body):
+    dataset_name: str | None = None
+    description: str | None = None
+    current_version_id: str | None = None
+    add_labels: list[LabelBody] = Field(default_factory=list)
+    update_labels: list[LabelBody] = Field(default_factory=list)
+    delete_labels: list[LabelBody] = Field(default_factory=list)
+
+
+class LabelList(Body):
+    labels: list[LabelBody] = Field(min_length=1, max_length=10_000)
+
+
+class SampleLabelBody(Body):
+    """`score` is the confidence; ``@modelarts:hard`` in `property` says whether the label is a hard example."""
+
+    name: str
+    type: int | None = None
+    property: dict[str, Any] = Field(default_factory=dict)
+    score: float | None = Field(None, ge=0, le=1)
+    annotated_by: str | None = Field(None, max_length=64)
+
+
+class SampleLabelsBody(Body):
+    sample_id: str = Field(pattern="^[0-9a-f]{32}$")
+    labels: list[SampleLabelBody] | None = Field(default_factory=list)
+    metadata: dict[str, Any] | None = None
+    sample_usage: str | None = Field(None, pattern="^(TRAIN|EVAL|TEST|INFERENCE|)$")
+
+
+class SampleLabelsList(Body):
+    samples: list[SampleLabelsBody] = Field(min_length=1, max_length=10_000)
+
+
+class SampleDeletion(Body):
+    samples: list[str] = Field(min_length=1, max_length=10_000)
+    delete_source: bool = False
+
+
+class NewImport(Body):
+    import_path: str
+    import_type: str = "dir"
+    import_annotations: bool = True
+    difficult_only: bool = False
+    included_labels: list[LabelBody] = Field(default_factory=list)
+    excluded_labels: list[LabelBody] = Field(default_factory=list)
+    label_format: LabelFormat = Field(default_factory=LabelFormat)
+
+
+class NewVersion(Body):
+    """`seed` decides which samples the split takes; the same one gives the same split."""
+
+    version_name: str | None = None
+    description: str = ""
+    train_evaluate_sample_ratio: float = Field(1.0, ge=0, le=1)
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
+    export_images: bool = False
+    remove_sample_usage: bool = True
+    clear_hard_property: bool = True
+    version_format: str = Field("Default", pattern="^Default$")
+
+
+class ExportParams(Body):
+    sample_state: str | None = None
+    search_conditions: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class NewExport(Body):
+    path: str
+    export_type: int = Field(2, ge=0, le=3)
+    version_id: str | None = None
+    sample_state: str | None = None
+    export_params: ExportParams = Field(default_factory=ExportParams)

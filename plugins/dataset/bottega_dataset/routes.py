@@ -1,0 +1,40 @@
+"""The plugin's part of the HTTP API, ``/v2/{project_id}/datasets…``, and the actions it checks."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from bottega.platform import Platform
+from bottega.plugins import Action
+from bottega_dataset import dataset_routes, label_routes, sample_routes, task_routes, version_routes
+from bottega_dataset.kinds import Kinds
+
+ACTIONS = (
+    Action("modelarts:dataset:create", "Create datasets", "dataset", "createDataset"),
+    Action("modelarts:dataset:list", "List datasets", "dataset", "listDatasets"),
+    Action("modelarts:dataset:get", "See a dataset", "dataset", "getDataset"),
+    Action("modelarts:dataset:update", "Change a dataset", "dataset", "updateDataset"),
+    Action("modelarts:dataset:delete", "Delete a dataset", "dataset", "deleteDataset"),
+    Action("modelarts:dataset:listSamples", "See samples and their labels", "dataset", "listSamples"),
+    Action("modelarts:dataset:updateSamples", "Label samples", "dataset", "updateSamples"),
+    Action("modelarts:dataset:deleteSamples", "Delete samples", "dataset", "deleteSamples"),
+    Action("modelarts:dataset:listLabels", "See the labels of a dataset", "dataset", "listLabels"),
+    Action("modelarts:dataset:createLabel", "Add labels to a dataset", "dataset", "createLabel"),
+    Action("modelarts:dataset:updateLabel", "Rename and change labels", "dataset", "updateLabel"),
+    Action("modelarts:dataset:deleteLabel", "Delete labels", "dataset", "deleteLabel"),
+    Action("modelarts:dataset:import", "Import samples into a dataset", "dataset", "importSamplesToDataset"),
+    Action("modelarts:dataset:listImports", "See imports", "dataset", "listImportTasks"),
+    Action("modelarts:dataset:publish", "Publish versions of a dataset", "dataset", "publishDatasetVersion"),
+    Action("modelarts:dataset:listVersions", "See versions of a dataset", "dataset", "listDatasetVersions"),
+    Action("modelarts:dataset:deleteVersion", "Delete versions of a dataset", "dataset", "deleteDatasetVersion"),
+    Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
+    Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
+)
+
+
+def router(platform: Platform) -> APIRouter:
+    kinds = Kinds.of_platform(platform)
+    routes = APIRouter()
+    for part in (dataset_routes, label_routes, sample_routes, version_routes, task_routes):
+        routes.include_router(part.router(platform, kinds))
+    return routes

@@ -1,0 +1,96 @@
+"""A sample and its annotations, as importers find them and manifests write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+CONTENT = "content://"
+USAGES = ("TRAIN", "EVAL", "TEST", "INFERENCE")
+HUMAN = "human"
+_HEX_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class BadSample(Exception):
+    """One sample, or line, is not as the rules want it; the message says why."""
+
+
+@dataclass(slots=True)
+class Annotation:
+    """A label on a sample (002 §2.3.2, table 2-4). `created_at` is epoch milliseconds."""
+
+    type: str
+    name: str
+    property: dict[str, Any] | None = None
+    hard: bool | None = None
+    annotated_by: str = HUMAN
+    created_at: int | None = None
+    confidence: float | None = None
+
+
+@dataclass(slots=True)
+class SampleRecord:
+    """A sample as it is read and written (002 §2.3.2, table 2-2).
+
+    `source` is ``s3://bucket/key``, ``content://text`` or an https URL. `size` is in bytes, `modified_at` in epoch
+    milliseconds; both are None where unknown. `id` is what the data itself calls the sample, if anything.
+    """
+
+    source: str
+    annotations: list[Annotation] = field(default_factory=list)
+    usage: str | None = None
+    id: str | None = None
+    inference_loc: str | None = None
+    name: str = ""
+    size: int | None = None
+    modified_at: int | None = None
+
+    @property
+    def is_text(self) -> bool:
+        return self.source.startswith(CONTENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something an importer had to leave out."""
+
+    place: str
+    reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What an importer found since the last chunk. `cursor` (JSON) makes it go on right behind this chunk.
+
+    `progress` is the part of all there is, 0 to 1, or None where that is not known.
+    """
+
+    samples: Sequence[SampleRecord]
+    problems: Sequence[Problem]
+    cursor: Mapping[str, Any]
+    progress: float | None = None
+
+
+def identity(record: SampleRecord) -> bytes:
+    """16 bytes that say which sample this is: the object it lies in, or for a text its id, else the text itself.
+
+    The same source imported twice, by whatever way, is therefore the same sample.
+    """
+    if record.id and record.is_text:
+        if _HEX_ID.fullmatch(record.id):
+            return bytes.fromhex(record.id)
+        return _digest(f"id:{record.id}")
+    return _digest(record.source)
+
+
+def line_id(path: str, line: int, text: str) -> str:
+    """The id of a line of a text file, which distinguishes equal lines and changes when the line does."""
+    return _digest(f"{path}#{line}:{text}").hex()
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,211 @@
+"""Answers, in the vendor's shapes (its public REST reference, data management)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bottega.errors import ApiError
+from bottega.objects import ObjectPath
+from bottega_dataset.datasets import Found
+from bottega_dataset.entities import DatasetVersion, Sample, Task, TaskProblem
+from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.query import LABELED, UNLABELED
+from bottega_dataset.sample import CONTENT, Annotation
+
+HARD = "@modelarts:hard"
+_IMPORT_STATES = {"queued": "QUEUING", "running": "RUNNING", "completed": "COMPLETED", "failed": "FAILED"}
+_EXPORT_STATES = {"queued": "INIT", "running": "RUNNING", "completed": "SUCCESSED", "failed": "FAILED"}
+_IMPORT_TYPES = {"dir": 0, "manifest": 1}
+_NORMAL, _RELEASING, _IMPORTING = 1, 6, 8
+
+
+def vendor_path(path: str) -> str:
+    """``/bucket/key``, as the API writes paths."""
+    return "/" + path.removeprefix("s3://") if path else ""
+
+
+def dataset(
+    found: Found,
+    *,
+    counted: tuple[int, int],
+    version_name: str | None,
+    version_count: int,
+    running: Sequence[Task],
+    kind: DatasetType | None,
+) -> dict[str, Any]:
+    """`counted` is the number of samples and of labeled ones; `running` the tasks at work on it."""
+    row, resource = found.dataset, found.resource
+    importing = next((t.id for t in running if t.kind == "import"), None)
+    releasing = any(t.kind == "publish" for t in running)
+    return {
+        "dataset_id": row.id,
+        "dataset_name": resource.name,
+        "dataset_type": row.dataset_type,
+        "dataset_format": 0,
+        "data_format": "Default",
+        "dataset_tags": list(kind.tags) if kind else [],
+        "description": resource.description,
+        "status": _IMPORTING if importing else _RELEASING if releasing else _NORMAL,
+        "data_sources": [{"data_type": 0, "data_path": vendor_path(row.data_path)}] if row.data_path else [],
+        "work_path": vendor_path(row.work_path),
+        "work_path_type": 0,
+        "inner_work_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/",
+        "inner_annotation_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/annotation/",
+        "label_format": row.label_format,
+        "managed": False,
+        "total_sample_count": counted[0],
+        "annotated_sample_count": counted[1],
+        "unconfirmed_sample_count": 0,
+        "deleted_sample_count": 0,
+        "current_version_id": row.current_version_id,
+        "current_version_name": version_name,
+        "dataset_version_count": version_count,
+        "next_version_num": row.next_version,
+        "import_task_id": importing or row.import_task_id,
+        "exist_running_task": bool(running),
+        "running_tasks_id": [t.id for t in running],
+        "exist_workforce_task": False,
+        "workforce_task_count": 0,
+        "workspace_id": resource.workspace_id,
+        "create_time": resource.created_at,
+        "update_time": resource.updated_at,
+        "data_update_time": row.data_updated_at,
+    }
+
+
+def sample(
+    row: Sample, annotations: Sequence[Annotation], kind: DatasetType, preview_url: str | None = None
+) -> dict[str, Any]:
+    """`preview_url` lets whoever has it read the object for a while."""
+    text = row.source.removeprefix(CONTENT) if row.source.startswith(CONTENT) else None
+    answer: dict[str, Any] = {
+        "sample_id": bytes(row.sample_id).hex(),
+        "sample_name": row.name,
+        "sample_type": kind.sample_type,
+        "sample_status": LABELED if row.labeled else UNLABELED,
+        "sample_size": row.size,
+        "sample_time": row.modified_at or row.added_at,
+        "sample_dir": row.source.rpartition("/")[0] + "/" if text is None else "",
+        "sample_data": [text] if text is not None else [],
+        "source": row.source,
+        "usage": row.usage or "",
+        "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
+        "metadata": {HARD: 1.0 if row.hard else 0.0},
+    }
+    if preview_url:
+        answer["preview_url"] = preview_url
+    return answer
+
+
+def label(one: Annotation, kind: DatasetType, index: int) -> dict[str, Any]:
+    prop = dict(one.property or {})
+    if one.hard is not None:
+        prop[HARD] = "1" if one.hard else "0"
+    answer: dict[str, Any] = {
+        "id": str(index),
+        "name": one.name,
+        "type": kind.code,
+        "annotated_by": one.annotated_by,
+        "property": prop,
+    }
+    if one.confidence is not None:
+        answer["score"] = one.confidence
+    if one.created_at is not None:
+        answer["create_time"] = one.created_at
+    return answer
+
+
+def version(row: DatasetVersion, dataset_type: int, current: str | None) -> dict[str, Any]:
+    """``add_sample_count`` and its like compare with the parent version and are not counted yet."""
+    return {
+        "version_id": row.id,
+        "version_name": row.name,
+        "version_format": "Default",
+        "status": row.status,
+        "description": row.description,
+        "message": row.message,
+        "is_current": row.id == current,
+        "task_type": dataset_type,
+        "manifest_path": row.manifest_path,
+        "manifest_sha256": row.manifest_sha256,
+        "data_path": row.manifest_path.rpartition("/")[0] + "/" if row.manifest_path else "",
+        "total_sample_count": row.total_samples,
+        "annotated_sample_count": row.labeled_samples,
+        "label_type": "multi" if row.multi_label else "single",
+        "label_stats": row.label_stats,
+        "previous_version_id": row.previous_id,
+        "train_evaluate_sample_ratio": f"{row.train_ratio:.2f}",
+        "seed": row.options.get("seed", 0),
+        "export_images": bool(row.options.get("export_images")),
+        "remove_sample_usage": not row.options.get("keep_usage"),
+        "clear_hard_property": not row.options.get("keep_hard"),
+        "create_time": row.created_at,
+        "update_time": row.updated_at,
+    }
+
+
+def import_task(task: Task) -> dict[str, Any]:
+    counts = task.counts
+    until = task.finished_at or task.updated_at
+    return {
+        "task_id": task.id,
+        "dataset_id": task.dataset_id,
+        "status": _IMPORT_STATES[task.state],
+        "import_type": _IMPORT_TYPES.get(task.params["import_type"]),
+        "import_path": vendor_path(task.params["import_path"]),
+        "data_source": {"data_type": 0, "data_path": vendor_path(task.params["import_path"])},
+        "progress": round(task.progress * 100, 2),
+        "total_sample_count": counts.get("read", 0),
+        "imported_sample_count": counts.get("imported", 0),
+        "annotated_sample_count": counts.get("annotated", 0),
+        "known_sample_count": counts.get("known", 0),
+        "left_out_sample_count": counts.get("left_out", 0),
+        "problem_count": counts.get("bad", 0),
+        "unconfirmed_sample_count": 0,
+        "elapsed_time": (until - task.started_at) // 1000 if task.started_at else 0,
+        "create_time": task.created_at,
+        "update_ms": task.updated_at,
+        "error_code": task.error_code,
+        "error_msg": task.error_msg,
+    }
+
+
+def problem(row: TaskProblem) -> dict[str, Any]:
+    return {"place": row.place, "reason": row.reason, "text": row.text}
+
+
+def export_task(task: Task) -> dict[str, Any]:
+    written = task.counts.get("written", 0)
+    return {
+        "task_id": task.id,
+        "status": _EXPORT_STATES[task.state],
+        "path": vendor_path(task.params["path"]),
+        "manifest_path": task.cursor.get("manifest_path"),
+        "export_type": task.params["export_type"],
+        "version_id": task.params.get("version_id"),
+        "progress": round(task.progress * 100, 2),
+        "finished_sample_count": written,
+        "total_sample_count": written,
+        "create_time": task.created_at,
+        "update_time": task.updated_at,
+        "error_code": task.error_code,
+        "error_msg": task.error_msg,
+    }
+
+
+def batch(failures: Sequence[ApiError | None]) -> dict[str, Any]:
+    """The answer to a batch: one result for each thing named in it; None stands for success."""
+    results = [
+        {"success": True} if e is None else {"success": False, "error_code": e.code, "error_msg": e.message}
+        for e in failures
+    ]
+    return {"success": all(r["success"] for r in results), "results": results}
+
+
+def preview_path(row: Sample) -> ObjectPath | None:
+    """The object a preview shows; None for a text and for what lies elsewhere."""
+    if not row.source.startswith("s3://"):
+        return None
+    bucket, _, key = row.source[5:].partition("/")
+    return ObjectPath(bucket, key)

@@ -1,0 +1,139 @@
+"""``…/import-tasks`` and ``…/export-tasks``: start, list, follow; and what an import left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from bottega.gateway import Caller, Page, paging, requires
+from bottega.objects import ObjectPath
+from bottega.platform import Platform
+from bottega_dataset import exports, imports, shapes, tasks, versions
+from bottega_dataset.datasets import Datasets
+from bottega_dataset.entities import Task
+from bottega_dataset.kinds import Kinds
+from bottega_dataset.requests import NewExport, NewImport
+
+_IMPORTS = "/v2/{project_id}/datasets/{dataset_id}/import-tasks"
+_EXPORTS = "/v2/{project_id}/datasets/{dataset_id}/export-tasks"
+_DATASET = "dataset/{dataset_id}"
+
+
+def import_params(body: NewImport) -> dict[str, Any]:
+    """What an import task keeps of its request."""
+    return {
+        "import_type": body.import_type,
+        "import_path": str(ObjectPath.parse(body.import_path, "import_path")),
+        "import_annotations": body.import_annotations,
+        "difficult_only": body.difficult_only,
+        "included_labels": [one.name for one in body.included_labels],
+        "excluded_labels": [one.name for one in body.excluded_labels],
+        "label_format": body.label_format.model_dump(exclude_none=True),
+    }
+
+
+def router(platform: Platform, kinds: Kinds) -> APIRouter:
+    routes = APIRouter()
+    service = Datasets(platform)
+
+    @routes.post(_IMPORTS, status_code=201)
+    async def start_import(
+        dataset_id: str, body: NewImport, caller: Caller = requires("modelarts:dataset:import", _DATASET)
+    ) -> Any:
+        """Import a folder (``dir``) or a manifest in the background; what is there already is not imported again."""
+        path = ObjectPath.parse(body.import_path, "import_path")
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+        caller.about(resource=found.resource.urn, name=found.resource.name)
+        imports.check_request(kinds, found.dataset, body.import_type, path)
+        await caller.check_path(path)
+        if body.import_type == "manifest":
+            await platform.objects.head(path)
+        async with platform.database.transaction() as tx:
+            task = _task("import", caller, dataset_id, import_params(body))
+            await tasks.request(tx, task)
+        return {"task_id": task.id}
+
+    @routes.get(_IMPORTS)
+    async def list_imports(
+        dataset_id: str,
+        page: Page = paging(maximum=100),
+        caller: Caller = requires("modelarts:dataset:listImports", _DATASET),
+    ) -> Any:
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            total, rows = await tasks.listing(session, "import", dataset_id, page.offset, page.limit)
+        return {"total_count": total, "import_tasks": [shapes.import_task(row) for row in rows]}
+
+    @routes.get(_IMPORTS + "/{task_id}")
+    async def show_import(
+        dataset_id: str, task_id: str, caller: Caller = requires("modelarts:dataset:listImports", _DATASET)
+    ) -> Any:
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            return shapes.import_task(await tasks.get(session, "import", dataset_id, task_id))
+
+    @routes.get(_IMPORTS + "/{task_id}/problems")
+    async def import_problems(
+        dataset_id: str,
+        task_id: str,
+        page: Page = paging(default=100),
+        caller: Caller = requires("modelarts:dataset:listImports", _DATASET),
+    ) -> Any:
+        """What was left out, where and why. The first ones are kept (``problems_kept``), all are counted."""
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            task = await tasks.get(session, "import", dataset_id, task_id)
+            rows = await tasks.problems(session, task_id, page.offset, page.limit)
+        return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
+
+    @routes.post(_EXPORTS, status_code=201)
+    async def start_export(
+        dataset_id: str, body: NewExport, caller: Caller = requires("modelarts:dataset:export", _DATASET)
+    ) -> Any:
+        """Write a manifest of the dataset, or of a version, into the folder `path`."""
+        path = ObjectPath.parse(body.path, "path").folder
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+            if body.version_id:
+                await versions.get(session, found.dataset, body.version_id)
+        caller.about(resource=found.resource.urn, name=found.resource.name)
+        await caller.check_path(path, write=True)
+        params = {
+            "path": str(path),
+            "export_type": body.export_type,
+            "version_id": body.version_id,
+            "sample_state": body.sample_state or body.export_params.sample_state,
+            "search_conditions": body.export_params.search_conditions,
+        }
+        exports.filters(params)
+        async with platform.database.transaction() as tx:
+            task = _task("export", caller, dataset_id, params)
+            await tasks.request(tx, task)
+        return shapes.export_task(task)
+
+    @routes.get(_EXPORTS)
+    async def list_exports(
+        dataset_id: str,
+        page: Page = paging(maximum=100),
+        caller: Caller = requires("modelarts:dataset:listExports", _DATASET),
+    ) -> Any:
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            total, rows = await tasks.listing(session, "export", dataset_id, page.offset, page.limit)
+        return {"total_count": total, "export_tasks": [shapes.export_task(row) for row in rows]}
+
+    @routes.get(_EXPORTS + "/{task_id}")
+    async def show_export(
+        dataset_id: str, task_id: str, caller: Caller = requires("modelarts:dataset:listExports", _DATASET)
+    ) -> Any:
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            return shapes.export_task(await tasks.get(session, "export", dataset_id, task_id))
+
+    return routes
+
+
+def _task(kind: str, caller: Caller, dataset_id: str, params: dict[str, Any]) -> Task:
+    return Task(kind=kind, dataset_id=dataset_id, project_id=caller.project_id, user_id=caller.user_id, params=params)
