@@ -49,8 +49,7 @@ def router(platform: Platform) -> APIRouter:
         if scope == "account":
             account_id = await caller.check_account("cts:trace:list")
             visible = col(Trace.account_id) == account_id
-            first = await platform.identity.bucket_account("")
-            if caller.principal.is_account_root and account_id == first:
+            if caller.principal.is_account_root and account_id == await platform.identity.platform_account():
                 visible = or_(visible, col(Trace.account_id).is_(None))
         else:
             visible = (col(Trace.project_id) == caller.project_id) & (col(Trace.project_id) != PLATFORM)

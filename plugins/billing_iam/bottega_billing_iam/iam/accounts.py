@@ -38,10 +38,10 @@ class Accounts:
 
     async def list(self, by: Principal) -> Sequence[Account]:
         """The caller's own account; for the operator all of them."""
+        query = select(Account).order_by(Account.name)
+        if not await self._is_operator(by):
+            query = query.where(Account.id == by.account_id)
         async with self._platform.database.read() as session:
-            query = select(Account).order_by(Account.name)
-            if not await _is_operator(session, by):
-                query = query.where(Account.id == by.account_id)
             return (await session.exec(query)).all()
 
     async def create(self, by: Principal, name: str, password: str) -> Account:
@@ -51,9 +51,8 @@ class Accounts:
         """
         name = check_name("account", name)
         check_strength(password, name)
-        async with self._platform.database.read() as session:
-            if not await _is_operator(session, by):
-                raise Forbidden("further accounts are made by the platform's first account only")
+        if not await self._is_operator(by):
+            raise Forbidden("further accounts are made by the platform's first account only")
         hashed = await self._passwords.hash(password)
         async with self._platform.database.transaction() as tx:
             account = Account(name=name)
@@ -73,6 +72,9 @@ class Accounts:
         async with self._platform.database.transaction() as tx:
             for account_id in (await tx.session.exec(select(Account.id))).all():
                 await _ensure_admin_group(tx, account_id)
+
+    async def _is_operator(self, by: Principal) -> bool:
+        return by.is_account_root and by.account_id == await self._platform.identity.platform_account()
 
 
 class Projects:
@@ -210,11 +212,6 @@ class Workspaces:
             await tx.session.delete(workspace)
             event = WorkspaceDeleted(project_id=project_id, workspace_id=workspace_id, name=workspace.name)
             tx.emit(event, Urn("iam", project_id, "workspace", workspace_id))
-
-
-async def _is_operator(session: AsyncSession, by: Principal) -> bool:
-    first = select(Account.id).order_by(col(Account.created_at), col(Account.id)).limit(1)
-    return by.is_account_root and (await session.exec(first)).first() == by.account_id
 
 
 async def _granted_scopes(session: AsyncSession, user_id: str) -> set[str | None]:

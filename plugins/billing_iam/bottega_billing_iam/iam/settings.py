@@ -13,7 +13,7 @@ class IamSettings(Section):
     token_lifetime_s: int = Field(86400, ge=60, le=86400)
     login_attempts: str = "5/15 minutes"
     """Wrong passwords for one user from one address, in the notation of the ``limits`` library."""
-    login_attempts_per_address: str = "60/minute"
+    login_attempts_per_address: str = "300/minute"
     """Logins from one address, whoever it tries."""
     access_keys_per_user: int = Field(2, ge=1)
     region: str = "local-1"
