@@ -180,8 +180,7 @@ def test_search_stop_and_batch_deletion(official: Any, tenant: Tenant, bucket: s
     for ident in ids:
         request = StopTrainingJobRequest(training_job_id=ident, body=JobActionType(action_type="terminate"))
         assert official.stop_training_job(request).status.phase in ("Terminating", "Terminated")
-    for ident in ids:
-        wait_until(lambda ident=ident: phase(ident) == "Terminated", 60)
+    wait_until(lambda: {phase(ident) for ident in ids} == {"Terminated"}, 60)
     items = [BatchDeleteJobItem(kind="job", metadata=BatchDeleteJobMetadata(id=ident)) for ident in ids]
     official.batch_delete_training_job(BatchDeleteTrainingJobRequest(body=BatchDeleteJobsReq(jobs=items)))
     assert official.list_training_jobs(ListTrainingJobsRequest(body=JobSearches())).total == 0

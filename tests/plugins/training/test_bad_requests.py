@@ -134,12 +134,13 @@ def test_rights_are_asked_for_each_action_and_path(trainer: Any, tenant: Tenant)
 
     reader = tenant.user([policy("modelarts:trainJob:get", "modelarts:trainJob:list")])
     assert reader.client.get(f"/v2/{{project_id}}/training-jobs/{job_id}")["metadata"]["id"] == job_id
-    for refuse in (
+    attempts: tuple[Callable[[], Any], ...] = (
         lambda: reader.client.delete(f"/v2/{{project_id}}/training-jobs/{job_id}"),
         lambda: reader.client.post("/v2/{project_id}/training-jobs", trainer.request()),
         lambda: reader.client.put(f"/v2/{{project_id}}/training-jobs/{job_id}", {"description": "x"}),
         lambda: reader.client.post(f"/v2/{{project_id}}/training-jobs/{job_id}/actions", {"action_type": "terminate"}),
-    ):
+    )
+    for refuse in attempts:
         with pytest.raises(ApiFailure, match="modelarts:trainJob:") as refused:
             refuse()
         assert refused.value.status == 403

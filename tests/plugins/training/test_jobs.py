@@ -248,7 +248,7 @@ def test_dataset_version_is_fetched_with_the_objects_it_names(
     trainer: Any, tenant: Tenant, running: RunningPlatform
 ) -> None:
     images = tenant.create_bucket()
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"source": f"s3://{images}/{label}/{i}.png", "annotation": [{"type": "image_classification", "name": label}]}
         for label in ("cat", "dog")
         for i in range(3)
@@ -280,7 +280,7 @@ def test_dataset_version_is_fetched_with_the_objects_it_names(
         "found = {Path(s['source']).read_text(): s['annotation'][0]['name'] for s in samples[:-1]}\n"
         "(out / 'found.json').write_text(json.dumps({'found': found, 'last': samples[-1]['source']}))\n"
     )
-    data = {"name": "data_url", "remote": {"dataset": {"id": "d1", "version_id": version.id}}}
+    data: dict[str, Any] = {"name": "data_url", "remote": {"dataset": {"id": "d1", "version_id": version.id}}}
     job = trainer.ended(trainer.submit(trainer.request(inputs=[data])))
     assert job["status"]["phase"] == "Completed", job["status"]
     assert job["algorithm"]["inputs"][0]["remote"]["dataset"]["obs_url"] == manifest

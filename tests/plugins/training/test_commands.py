@@ -1,0 +1,98 @@
+"""``bottega jobs …`` as a script uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bottega.testing import Tenant
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SCRIPT = """
+import json, sys, time
+arguments = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
+for i in range(3):
+    print("line", i, flush=True)
+    time.sleep(0.2)
+out = arguments["train_url"]
+open(out + "metrics.jsonl", "w").write(json.dumps({"step": 1, "loss": 0.5}) + chr(10))
+json.dump({"y_true": ["a", "b"], "y_pred": ["a", "a"]}, open(out + "evaluation.json", "w"))
+sys.exit(int(arguments.get("code", 0)))
+"""
+
+
+@pytest.fixture
+def bottega(tenant: Tenant, tmp_path: Path) -> Run:
+    known = {
+        "url": tenant.running.url,
+        "project_id": tenant.project_id,
+        "access_key": tenant.access_key,
+        "secret_key": tenant.secret_key,
+    }
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps(known))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "BOTTEGA_CREDENTIALS": str(file), "COLUMNS": "200"}
+        return subprocess.run(
+            [sys.executable, "-m", "bottega", *arguments], capture_output=True, text=True, timeout=120, env=environment
+        )
+
+    return run
+
+
+def create(trainer: Any, bottega: Run, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    options = {
+        "--name": name,
+        "--engine": trainer.scikit_learn,
+        "--code": f"s3://{trainer.bucket}/code/",
+        "--boot": "train.py",
+        "--flavor": trainer.flavor,
+        "--output": f"train_url=s3://{trainer.bucket}/out/",
+    }
+    return bottega("jobs", "create", *(part for pair in options.items() for part in pair), *more)
+
+
+def test_create_follow_and_look_at_a_job(trainer: Any, bottega: Run) -> None:
+    trainer.upload(SCRIPT)
+    done = create(trainer, bottega, "by-hand", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "line 0\n" in done.stdout
+    assert "line 2\n" in done.stdout
+    assert "Completed" in done.stdout
+
+    shown = bottega("--json", "jobs", "show", "by-hand")
+    assert json.loads(shown.stdout)["status"]["phase"] == "Completed"
+    assert "by-hand" in bottega("jobs", "list", "--phase", "Completed").stdout
+    assert bottega("jobs", "logs", "by-hand").stdout == "line 0\nline 1\nline 2\n"
+    assert "0.5" in bottega("jobs", "evaluation", "by-hand").stdout
+    measured = json.loads(bottega("--json", "jobs", "metrics", "by-hand").stdout)
+    assert measured["scalars"] == [{"name": "loss", "points": [[1, 0.5]]}]
+    assert "0.5" in bottega("jobs", "metrics", "by-hand").stdout
+    assert bottega("jobs", "delete", "by-hand").returncode == 0
+    assert bottega("jobs", "show", "by-hand").returncode == 1
+
+
+def test_exit_codes_tell_how_a_job_went(trainer: Any, bottega: Run) -> None:
+    trainer.upload(SCRIPT)
+    failed = create(trainer, bottega, "fails", "--follow", "--param", "code=3")
+    assert failed.returncode == 1
+    assert "exit code 3" in failed.stdout
+    refused = create(trainer, bottega, "not a name")
+    assert refused.returncode == 1
+    assert "metadata.name" in refused.stderr
+    assert bottega("jobs", "create", "--name", "x").returncode == 2
+    assert bottega("jobs", "stop", "fails").returncode == 1
+
+
+def test_engines_and_flavors_are_listed(bottega: Run, trainer: Any) -> None:
+    assert trainer.pytorch in bottega("jobs", "engines").stdout
+    assert trainer.flavor in bottega("jobs", "flavors").stdout
