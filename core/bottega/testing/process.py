@@ -20,10 +20,13 @@ from bottega.testing.running import wait_until
 
 
 class PlatformProcess:
-    """``bottega up`` over `data_dir`, on one port through all restarts."""
+    """``bottega up`` over `data_dir`, on one port through all restarts, in the Python environment of `python`."""
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, environment: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> None:
         self.data_dir = data_dir
+        self.python = python
         self.environment = dict(environment or {})
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -56,7 +59,7 @@ class PlatformProcess:
         """Start and wait until it is ready. Raises AssertionError with the end of its log when it ends instead."""
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bottega", "up", "--data-dir", str(self.data_dir), "--port", str(self.port)],
+                [self.python, "-m", "bottega", "up", "--data-dir", str(self.data_dir), "--port", str(self.port)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
