@@ -157,10 +157,12 @@ class Lifecycle:
             note(tx, service, "all versions of the service work")
 
     async def _settle_update(self, tx: Transaction, service: Service, revision: int, result: str) -> None:
-        update = await tx.session.get(ServiceUpdate, (service.id, revision))
-        if update is not None and update.result == "RUNNING":
-            update.result = result
-            tx.session.add(update)
+        """Say how a configuration came out; those it overtook before they were reported share its fate."""
+        here, waits = ServiceUpdate.service_id == service.id, ServiceUpdate.result == "RUNNING"
+        overtaken = select(ServiceUpdate).where(here, waits, col(ServiceUpdate.revision) <= revision)
+        for row in (await tx.session.exec(overtaken)).all():
+            row.result = result
+            tx.session.add(row)
 
     async def _of_workload(self, kind: str, workload_id: str, tx: Transaction) -> Service | None:
         if kind != "serving":
