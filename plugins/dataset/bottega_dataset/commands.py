@@ -1,5 +1,235 @@
+"""``bottega datasets``: datasets from the command line."""
+
 from __future__ import annotations
 
-import typer
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
-datasets = typer.Typer()
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bottega.cli_support import OPTIONS, connect, console, errors, note, show
+from bottega_dataset.client import Datasets, TaskFailed
+from bottega_dataset.client import Progress as Follow
+
+datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
+_TYPES = {"image": 0, "text": 100}
+_COLUMNS = {
+    "dataset_name": "name",
+    "dataset_type": "type",
+    "total_sample_count": "samples",
+    "annotated_sample_count": "labeled",
+    "current_version_name": "version",
+    "create_time": "created",
+    "dataset_id": "id",
+}
+
+
+@datasets.command("list")
+def list_datasets(contains: Annotated[str | None, typer.Option(help="Part of the name.")] = None) -> None:
+    """List the project's datasets."""
+    show(list(Datasets(connect()).list(contains)), _COLUMNS)
+
+
+@datasets.command("create")
+def create(
+    name: str,
+    output: Annotated[str, typer.Option(help="Folder for what the dataset publishes: s3://bucket/folder/.")],
+    input: Annotated[str | None, typer.Option(help="Folder whose samples are imported at once.")] = None,
+    type: Annotated[str, typer.Option(help="image, text, or the number of a type a plugin brings.")] = "image",
+    label: Annotated[list[str] | None, typer.Option(help="A label; may be given several times.")] = None,
+    description: str = "",
+) -> None:
+    """Create a dataset and import what lies in its input folder."""
+    if type not in _TYPES and not type.isdecimal():
+        raise typer.BadParameter("must be image, text or a number", param_hint="--type")
+    service = Datasets(connect())
+    made = service.create(
+        name,
+        output,
+        data_path=input,
+        dataset_type=_TYPES.get(type, int(type) if type.isdecimal() else 0),
+        labels={one: {} for one in label or ()},
+        description=description,
+    )
+    if made["import_task_id"]:
+        with _following(f"import {input}") as follow:
+            _report(service, name, service.wait_import(name, made["import_task_id"], follow))
+    show(service.get(name), _COLUMNS)
+
+
+@datasets.command("show")
+def show_dataset(
+    name: str,
+    samples: Annotated[int, typer.Option(help="Also show this many samples.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Only samples that bear it.")] = None,
+    unlabeled: Annotated[bool, typer.Option(help="Only samples without labels.")] = False,
+) -> None:
+    """Show a dataset, its labels and, if asked, some samples."""
+    service = Datasets(connect())
+    shown = service.get(name)
+    shown["label_stats"] = service.statistics(name)["label_stats"]
+    wanted = service.samples(name, label=label, labeled=False if unlabeled else None)
+    rows = [row for row, _ in zip(wanted, range(samples), strict=False)]
+    if OPTIONS.as_json:
+        show(shown | ({"samples": rows} if samples else {}))
+        return
+    show(shown, [*_COLUMNS, "description", "work_path"])
+    show(shown["label_stats"], {"name": "label", "sample_count": "samples", "property": "property"})
+    if samples:
+        for row in rows:
+            row["text_or_name"] = (row["sample_data"] or [row["sample_name"]])[0][:80]
+            row["label_names"] = [one["name"] for one in row["labels"]]
+        show(rows, {"sample_id": "id", "text_or_name": "sample", "label_names": "labels", "sample_size": "bytes"})
+
+
+@datasets.command("import")
+def import_samples(
+    name: str,
+    path: Annotated[str, typer.Argument(help="A folder, or a manifest, in object storage.")],
+    manifest: Annotated[bool | None, typer.Option(help="Whether it is a manifest (default: by its name).")] = None,
+    labels: Annotated[bool, typer.Option(help="Take the labels over too.")] = True,
+    hard_only: Annotated[bool, typer.Option(help="Hard examples only.")] = False,
+) -> None:
+    """Import samples; what is there already is not imported again."""
+    service = Datasets(connect())
+    is_manifest = path.endswith((".manifest", ".jsonl")) if manifest is None else manifest
+    with _following(f"import {path}") as follow:
+        task = service.import_from(
+            name,
+            path,
+            import_type="manifest" if is_manifest else "dir",
+            progress=follow,
+            import_annotations=labels,
+            difficult_only=hard_only,
+        )
+    _report(service, name, task)
+
+
+@datasets.command("label")
+def label_samples(
+    name: str,
+    label: str,
+    sample: Annotated[list[str] | None, typer.Argument(help="Sample ids.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with a sample id a line.", exists=True)] = None,
+) -> None:
+    """Give samples a label, in place of those they have; an empty one ("") removes them."""
+    wanted = [*(sample or ()), *(file.read_text("utf-8").split() if file else ())]
+    if not wanted:
+        raise typer.BadParameter("name sample ids, or a --file of them")
+    service = Datasets(connect())
+    with Progress(*_columns(), console=console, disable=OPTIONS.as_json) as bar:
+        task = bar.add_task("label", total=len(wanted))
+        for at in range(0, len(wanted), 1000):
+            some = wanted[at : at + 1000]
+            service.label(name, {one: [label] if label else [] for one in some})
+            bar.advance(task, len(some))
+    note(f"{len(wanted)} samples labeled")
+
+
+@datasets.command("publish")
+def publish(
+    name: str,
+    version: Annotated[str | None, typer.Option(help="Name of the version (default: V001, V002, …).")] = None,
+    train: Annotated[float, typer.Option(min=0, max=1, help="Part of each label that is for training.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Decides which samples the split takes.")] = 0,
+) -> None:
+    """Publish a version."""
+    with _waiting(f"publish {name}"):
+        shown = Datasets(connect()).publish(name, version, train_ratio=train, seed=seed)
+    show(shown, ["version_name", "version_id", "total_sample_count", "annotated_sample_count", "manifest_path"])
+
+
+@datasets.command("versions")
+def list_versions(name: str) -> None:
+    """List the versions of a dataset, the newest first."""
+    columns = {
+        "version_name": "name",
+        "is_current": "current",
+        "status": "status",
+        "total_sample_count": "samples",
+        "annotated_sample_count": "labeled",
+        "create_time": "created",
+        "manifest_path": "manifest",
+        "version_id": "id",
+    }
+    show(list(Datasets(connect()).versions(name)), columns)
+
+
+@datasets.command("export")
+def export(
+    name: str,
+    path: Annotated[str, typer.Argument(help="Folder in object storage for the manifest.")],
+    version: Annotated[str | None, typer.Option(help="Name of a version (default: the dataset as it is).")] = None,
+) -> None:
+    """Write a manifest of a dataset, or of one of its versions."""
+    service = Datasets(connect())
+    options = {"version_id": service.version(name, version)["version_id"]} if version else {}
+    with _following(f"export {name}") as follow:
+        task = service.export(name, path, progress=follow, **options)
+    show(task, ["manifest_path", "finished_sample_count"])
+
+
+@datasets.command("delete")
+def delete(name: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete a dataset and its versions; every object stays in storage."""
+    service = Datasets(connect())
+    if not yes:
+        count = service.get(name)["total_sample_count"]
+        typer.confirm(f"delete dataset {name} with {count} samples and all its versions?", abort=True)
+    service.delete(name)
+    note(f"dataset {name} deleted")
+
+
+def _report(service: Datasets, name: str, task: dict[str, Any]) -> None:
+    if OPTIONS.as_json:
+        show(task | {"problems": list(service.problems(name, task["task_id"]))})
+        return
+    note(
+        f"{task['imported_sample_count']} samples imported, {task['known_sample_count']} were there before, "
+        f"{task['problem_count']} left out"
+    )
+    if task["problem_count"]:
+        rows = [row for row, _ in zip(service.problems(name, task["task_id"]), range(20), strict=False)]
+        show(rows, ["place", "reason", "text"], title="left out (the first 20)")
+
+
+def _columns() -> tuple[Any, ...]:
+    return (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+
+
+@contextmanager
+def _following(what: str) -> Iterator[Follow]:
+    """A bar that follows a task by the answers of the API."""
+    with (
+        _failing(),
+        Progress(*_columns(), TextColumn("{task.fields[count]}"), console=console, disable=OPTIONS.as_json) as bar,
+    ):
+        shown = bar.add_task(what, total=100, count="")
+
+        def follow(task: dict[str, Any]) -> None:
+            count = task.get("imported_sample_count", task.get("finished_sample_count", 0))
+            bar.update(shown, completed=task["progress"], count=f"{count} samples")
+
+        yield follow
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    with (
+        _failing(),
+        Progress(TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console, disable=OPTIONS.as_json) as bar,
+    ):
+        bar.add_task(what, total=None)
+        yield
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except TaskFailed as e:
+        errors.print(str(e), style="red", markup=False)
+        raise typer.Exit(1) from e

@@ -131,7 +131,7 @@ class TextFolderImporter:
             async for _, found in results[1]:
                 number += 1
                 if found and found.strip():
-                    place = f"{info.path.key.removesuffix('.txt')}{_RESULT}, line {number}"
+                    place = f"{str(info.path).removesuffix('.txt')}{_RESULT}, line {number}"
                     problems.append(
                         Problem(place, "there is no text for these labels", found[:SHOWN].decode("utf-8", "replace"))
                     )

@@ -56,6 +56,8 @@ class Imports:
                     )
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, progress=1.0, state="completed")
+            urn = self._kinds.urn(task.project_id, dataset.id)
+            await self._platform.resources.link(tx, str(path), urn, "imported into")
 
     async def _principal(self, user_id: str) -> Principal:
         try:
