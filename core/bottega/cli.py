@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,9 @@ import typer
 
 from bottega.cli_support import OPTIONS, connect, console, errors, note, show
 from bottega.client import ApiFailure, Unreachable
-from bottega.errors import BottegaError, ConfigError
+from bottega.errors import BottegaError, ConfigError, NotFound
+from bottega.plugins import Plugins
+from bottega.settings import LogSettings, load_settings
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +50,30 @@ def up(
 
     server = {k: v for k, v in (("port", port), ("host", host)) if v is not None}
     serve(config, {**({"data_dir": str(data_dir)} if data_dir else {}), "server": server})
+
+
+@cli.command(name="nats-config")
+def nats_config(
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    config: Annotated[Path | None, typer.Option(help="bottega.toml to read.")] = None,
+    listen: Annotated[str, typer.Option(help="Address of the server.")] = "0.0.0.0:4222",  # noqa: S104  # in its own network
+    monitor: Annotated[str, typer.Option(help="Address of its health check.")] = "0.0.0.0:8222",  # noqa: S104
+    store: Annotated[Path, typer.Option(help="Where the server keeps its streams.")] = Path("/data"),
+) -> None:
+    """Write the configuration of a NATS server that trusts this installation's keys, and nobody else's.
+
+    The keys are those of [nats] authority_dir, made when they are not there yet; the file holds none of them.
+    """
+    from bottega.nats_auth import NatsAuthority
+
+    settings = load_settings(config)
+    directory = settings.nats.authority_dir or settings.data_dir / "secrets" / "nats"
+    authority = NatsAuthority.load_or_create(directory)
+    lines = (
+        f'server_name: bottega\nlisten: "{listen}"\nhttp: "{monitor}"\n'
+        f'jetstream: {{\n  store_dir: "{store}"\n  sync_interval: "10s"\n}}\n'
+    )
+    output.write_text(lines + authority.server_config(), "utf-8")
 
 
 @cli.command()
@@ -126,6 +153,42 @@ def tail(
             console.print(f"[dim]{event['time'][11:23]}[/] [bold]{event['type']}[/] {event['data']}", highlight=False)
 
 
+@events.command()
+def schema(
+    type: Annotated[str | None, typer.Argument(help="Print the JSON Schema of this event only.")] = None,
+) -> None:
+    """Print what the installed plugins say as an AsyncAPI document; needs no running platform."""
+    from importlib.metadata import version
+
+    from bottega import asyncapi
+    from bottega.runtime import CORE_EVENTS
+
+    found = [*CORE_EVENTS, *(e for p in Plugins(load_settings()).on() for e in p.events_out)]
+    if type is None:
+        answer = asyncapi.document(found, version("bottega"))
+    else:
+        wanted = next((e for e in found if e.type == type), None)
+        if wanted is None:
+            raise NotFound(f"no installed plugin publishes '{type}'; see `bottega events schema`")
+        answer = asyncapi.schema(wanted)
+    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+
+
+@events.command()
+def credentials(
+    file: Annotated[Path, typer.Argument(help="Where to write them (mode 0600).")],
+    name: Annotated[str, typer.Option(help="What the subscriber is called.")] = "integrator",
+    days: Annotated[int, typer.Option(help="How long they are good.", min=1, max=365)] = 30,
+) -> None:
+    """Get NATS credentials that see this project's events only, for a subscriber of its own."""
+    from bottega.private_files import write_private
+
+    wanted = {"name": name, "expires_s": days * 86400}
+    answer = connect().post("/v1/{project_id}/nats-credentials", wanted)
+    write_private(file, json.dumps(answer, indent=2) + "\n")
+    note(f"{file} is good for {days} days; see docs/events.md for what to do with it")
+
+
 @dead.command("list")
 def dead_list(consumer: str | None = None) -> None:
     """List dead letters with the reason."""
@@ -154,8 +217,6 @@ def replay(sequence: int) -> None:
 def main() -> None:
     """Run the command line; failures become one clear line and an exit code."""
     from bottega import logs
-    from bottega.plugins import Plugins
-    from bottega.settings import LogSettings, load_settings
 
     # What is broken is told by `bottega plugins` and by `bottega up`, not by every command.
     logs.configure(LogSettings(level="error"))

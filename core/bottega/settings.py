@@ -132,6 +132,9 @@ def _nest(parts: list[str], value: Any) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
+    # Only what text cannot say is read as TOML: a secret made of digits stays the text it is.
+    if text not in ("true", "false") and not text.startswith(("[", "{", '"', "'")):
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -151,9 +154,7 @@ def _resolve(value: Any, environ: Mapping[str, str], key: str) -> Any:
         return value
     if set(value) == {"env"}:
         if value["env"] not in environ:
-            raise ConfigError(
-                f"setting '{key}' reads the environment variable {value['env']}, which is not set"
-            )
+            raise ConfigError(f"setting '{key}' reads the environment variable {value['env']}, which is not set")
         return environ[value["env"]]
     if set(value) == {"file"}:
         try:

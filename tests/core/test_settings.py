@@ -33,9 +33,17 @@ def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_p
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("true", True), ("8", 8), ("[1, 2.5]", [1, 2.5]), ('"8"', "8"), ("plain words", "plain words"), ("", "")],
+    [
+        ("true", True),
+        ("[1, 2.5]", [1, 2.5]),
+        ('"true"', "true"),
+        ("12e4", "12e4"),
+        ("plain words", "plain words"),
+        ("[half", "[half"),
+        ("", ""),
+    ],
 )
-def test_a_variable_is_read_as_toml_where_it_is_toml_and_as_text_elsewhere(text: str, expected: Any) -> None:
+def test_a_variable_is_text_unless_only_toml_can_say_it(text: str, expected: Any) -> None:
     settings = load_settings(None, {}, {"BOTTEGA__PLUGINS__MY_PLUGIN__VALUE": text})
     assert settings.plugins == {"my-plugin": {"value": expected}}
 
