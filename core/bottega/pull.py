@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import ConsumerConfig
 
-from bottega.nats_connection import NatsConnection
+from bottega.nats_connection import NatsConnection, arriving
 
 log = structlog.get_logger(__name__)
 
@@ -113,25 +113,16 @@ class Pull:
         await self._connection.nc.publish(subject, orjson.dumps(request), self._subscription.subject)
 
     async def _read(self, subscription: Subscription) -> None:
-        queue = subscription._pending_queue
-        async for message in subscription.messages:
-            self._receive(message)
-            # What came with it is taken as nats-py's own `fetch` does; the iterator makes a task for each message.
-            while not queue.empty():
-                message = queue.get_nowait()
-                subscription._pending_size -= len(message.data)
-                queue.task_done()
-                self._receive(message)
+        async for messages in arriving(subscription):
+            for message in messages:
+                if message.reply:
+                    self._requested -= 1
+                    self.waiting.append(message)
+                else:
+                    self._note(message.headers or {})
             self._heard_at = time.monotonic()
             self._news.set()
         self._lose("the subscription ended")
-
-    def _receive(self, message: Msg) -> None:
-        if message.reply:
-            self._requested -= 1
-            self.waiting.append(message)
-        else:
-            self._note(message.headers or {})
 
     def _note(self, status: dict[str, str]) -> None:
         code, text = status.get("Status", ""), status.get("Description", "")

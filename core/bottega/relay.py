@@ -12,29 +12,32 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 import anyio
 import nats.errors
+import orjson
 import structlog
-from nats.js import api
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
 from bottega.database import Database
 from bottega.events import Envelope
-from bottega.nats_connection import NatsConnection
+from bottega.nats_connection import NatsConnection, arriving
 
 log = structlog.get_logger(__name__)
 
-WINDOW = 512
+WINDOW = 1024
 """Events published before their acknowledgements are awaited."""
 _OUTBOX = SQLModel.metadata.tables["core_outbox"]
 _MEMORY = 20_000
 _ACK_TIMEOUT_S = 5.0
 _FORGET_AFTER_S = 0.25
 _SWEEP_EVERY_S = 15.0
+_TROUBLE = (nats.errors.Error, SQLAlchemyError, OSError)
+"""What passes by itself: the server or the database is away for a while."""
 
 
 class Outgoing(NamedTuple):
@@ -55,7 +58,7 @@ class Relay:
         self._stopping = False
         self._ended = asyncio.Event()
         self._ended.set()
-        self._in_flight: dict[asyncio.Future[api.PubAck], str] = {}
+        self._patience = anyio.CancelScope()
         self._settled: list[str] = []
         self._forget_at = 0.0
         connection.on_change(self._on_connection)
@@ -103,7 +106,7 @@ class Relay:
                         await self._publish_fresh()
                 if self._settled and time.monotonic() >= self._forget_at:
                     await self._forget()
-            except (nats.errors.Error, SQLAlchemyError, OSError) as error:
+            except _TROUBLE as error:
                 self._behind = True
                 log.warning("relay.retry", reason=str(error))
                 await anyio.sleep(0.5)
@@ -117,50 +120,48 @@ class Relay:
         self._wake.set()
         await self._ended.wait()
         self._stopping = False
-        while self._fresh and self._connection.connected:
-            await self._publish_fresh()
-        await self._forget()
+        try:
+            while self._fresh and self._connection.connected and not self._behind:
+                await self._publish_fresh()
+            await self._forget()
+        except _TROUBLE as error:
+            log.warning("relay.not_drained", reason=str(error))
 
     async def publish(self, events: Sequence[Outgoing]) -> tuple[list[str], bool]:
         """Publish in order. Returns the ids that were acknowledged, and whether the rest can never be.
 
         What can never be published is larger than the server accepts; it is logged and stays in the outbox.
         """
-        js = self._connection.js
-        in_flight = self._in_flight = {}
+        nc = self._connection.nc
+        waiting = dict(enumerate(events))
         acknowledged: list[str] = []
-        complete = True
+        refused = ""
+        inbox = nc.new_inbox()
+        replies = await nc.subscribe(f"{inbox}.*")
         try:
-            for event in events:
-                content = "application/cloudevents+json" if event.subject.startswith("evt.") else "application/json"
-                headers = {"Nats-Msg-Id": event.event_id, "Content-Type": content}
-                if event.traceparent:
-                    headers["traceparent"] = event.traceparent
-                try:
-                    in_flight[await js.publish_async(event.subject, event.payload, headers=headers)] = event.event_id
-                except nats.errors.MaxPayloadError:
-                    log.error(
-                        "relay.too_large",
-                        event_id=event.event_id,
-                        subject=event.subject,
-                        size=len(event.payload),
-                    )
-            if in_flight:
-                await asyncio.wait(in_flight, timeout=_ACK_TIMEOUT_S)
-        except nats.errors.Error as error:
-            complete = False
-            log.warning("relay.not_published", reason=str(error))
-        for future, event_id in in_flight.items():
-            if future.cancel() or future.cancelled():
-                complete = False
-            elif refusal := future.exception():
-                if complete:
-                    log.warning("relay.refused", event_id=event_id, reason=str(refusal))
-                complete = False
-            else:
-                acknowledged.append(event_id)
+            with anyio.move_on_after(_ACK_TIMEOUT_S) as self._patience:
+                for index, event in enumerate(events):
+                    try:
+                        await nc.publish(event.subject, event.payload, f"{inbox}.{index}", _headers(event))
+                    except nats.errors.MaxPayloadError:
+                        del waiting[index]
+                        log.error("relay.too_large", event_id=event.event_id, size=len(event.payload))
+                async with aclosing(arriving(replies)) as batches:
+                    while waiting and (batch := await anext(batches, None)):
+                        for reply in batch:
+                            event = waiting.pop(int(reply.subject.rpartition(".")[2]))
+                            problem = orjson.loads(reply.data).get("error") if reply.data else reply.headers
+                            if problem:
+                                refused = f"{event.event_id}: {problem}"
+                            else:
+                                acknowledged.append(event.event_id)
+        finally:
+            if self._connection.connected and nc is self._connection.nc:
+                await replies.unsubscribe()
+        if refused or waiting:
+            log.warning("relay.not_acknowledged", refused=refused, unanswered=len(waiting))
         self.published += len(acknowledged)
-        return acknowledged, complete
+        return acknowledged, not refused and not waiting
 
     async def _publish_fresh(self) -> None:
         envelopes = [self._fresh.popleft() for _ in range(min(WINDOW, len(self._fresh)))]
@@ -212,5 +213,12 @@ class Relay:
         self._behind = True
         if connected:
             self._wake.set()
-        for future in self._in_flight:
-            future.cancel()
+        self._patience.cancel()
+
+
+def _headers(event: Outgoing) -> dict[str, str]:
+    content = "application/cloudevents+json" if event.subject.startswith("evt.") else "application/json"
+    headers = {"Nats-Msg-Id": event.event_id, "Content-Type": content}
+    if event.traceparent:
+        headers["traceparent"] = event.traceparent
+    return headers
