@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,8 +55,8 @@ def up(
 def nats_config(
     output: Annotated[Path, typer.Argument(help="File to write.")],
     config: Annotated[Path | None, typer.Option(help="bottega.toml to read.")] = None,
-    listen: Annotated[str, typer.Option(help="Address of the server.")] = "0.0.0.0:4222",  # noqa: S104  # in its own network
-    monitor: Annotated[str, typer.Option(help="Address of its health check.")] = "0.0.0.0:8222",  # noqa: S104
+    listen: Annotated[str, typer.Option(help="Address of the server.")] = "0.0.0.0:4222",  # in its own network
+    monitor: Annotated[str, typer.Option(help="Address of its health check.")] = "0.0.0.0:8222",
     store: Annotated[Path, typer.Option(help="Where the server keeps its streams.")] = Path("/data"),
 ) -> None:
     """Write the configuration of a NATS server that trusts this installation's keys, and nobody else's.
