@@ -25,7 +25,6 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from bottega import signing
 from bottega.context import Principal, act_as, acting, now_ms
@@ -434,11 +433,8 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body(error), error.status)
 
     @app.exception_handler(ApiError)
-    async def api_error(connection: HTTPConnection, error: ApiError) -> JSONResponse:
-        refusal = answer(error)
-        if isinstance(connection, WebSocket):
-            await connection.send_denial_response(refusal)
-        return refusal
+    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+        return answer(error)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
