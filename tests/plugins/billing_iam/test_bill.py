@@ -43,8 +43,8 @@ def version(name: str, begins: int, default: str, **flavors: str) -> Version:
     return Version(
         version=name,
         valid_from=datetime.fromtimestamp(begins / 1000, UTC),
-        default=default,  # type: ignore[arg-type]  # prices are written as text
-        flavors={flavor.replace("_", "."): price for flavor, price in flavors.items()},  # type: ignore[misc]
+        default=default,
+        flavors={flavor.replace("_", "."): price for flavor, price in flavors.items()},
         free_kinds=["dataset"],
     )
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from bottega.cli_support import OPTIONS
+from bottega.client import ApiFailure
+from bottega.errors import Invalid
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.audit import commands as audit_commands
+from bottega_billing_iam.billing import commands as billing_commands
+from bottega_billing_iam.iam import commands as iam_commands
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
-def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path) -> Run:
-    """Run ``bottega …`` with the credentials of a tenant (default: `tenant`)."""
+def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the commands with the credentials of a tenant (default: `tenant`)."""
+    cli = typer.Typer()
+    for commands in (iam_commands, billing_commands, audit_commands):
+        commands.add_to(cli)
 
-    def run(*arguments: str, who: Tenant = tenant) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, who: Tenant = tenant, as_json: bool = False) -> Result:
         file = tmp_path / f"{who.user_id}.json"
         known = {
             "url": running.url,
@@ -29,15 +38,16 @@ def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path) -> Run:
             "secret_key": who.secret_key,
         }
         file.write_text(json.dumps(known))
-        command = [sys.executable, "-m", "bottega", "--credentials", str(file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        monkeypatch.setattr(OPTIONS, "credentials", file)
+        monkeypatch.setattr(OPTIONS, "as_json", as_json)
+        return CliRunner().invoke(cli, arguments, env={"COLUMNS": "200"})
 
     return run
 
 
 def answer(run: Run, *arguments: str) -> Any:
-    done = run("--json", *arguments)
-    assert done.returncode == 0, done.stderr
+    done = run(*arguments, as_json=True)
+    assert done.exit_code == 0, done.exception
     return json.loads(done.stdout) if done.stdout else None
 
 
@@ -58,17 +68,17 @@ def test_from_a_new_user_to_a_denial_and_its_trail(bottega: Run, tenant: Tenant,
         tenant.running, tenant.account_id, tenant.project_id, key["user_id"], "alice", key["access"], key["secret"]
     )
     denied = bottega("bill", who=alice)
-    assert denied.returncode == 1
-    assert "no-bills" in denied.stderr
+    assert isinstance(denied.exception, ApiFailure)
+    assert "no-bills" in str(denied.exception)
     wait_until(lambda: answer(bottega, "trail", "--user", "alice", "--denied", "--since", "1h"))
     [row] = answer(bottega, "trail", "--user", "alice", "--denied", "--since", "1h")
     assert row["code"] == "403"
     assert "no-bills" in row["message"]
     table = bottega("trail", "--user", "alice")
-    assert table.returncode == 0
+    assert table.exit_code == 0
     assert "alice" in table.stdout
     answer(bottega, "keys", "disable", key["access"])
-    assert bottega("trail", who=alice).returncode == 1
+    assert isinstance(bottega("trail", who=alice).exception, ApiFailure)
     answer(bottega, "policies", "revoke", "no-bills", "readers")
     answer(bottega, "policies", "delete", "no-bills")
     answer(bottega, "groups", "remove", "readers", "alice")
@@ -79,7 +89,7 @@ def test_from_a_new_user_to_a_denial_and_its_trail(bottega: Run, tenant: Tenant,
 def test_the_bill_and_the_prices(bottega: Run) -> None:
     assert answer(bottega, "bill", "--from", "2026-01-01", "--by", "day")["total_amount"] == "0.00"
     done = bottega("bill")
-    assert (done.returncode, "total 0.00 CNY" in done.stdout) == (0, True)
+    assert (done.exit_code, "total 0.00 CNY" in done.stdout) == (0, True)
     assert answer(bottega, "prices")["currency"] == "CNY"
     assert "local.small" in bottega("prices").stdout
 
@@ -89,10 +99,10 @@ def test_projects_and_mistakes(bottega: Run, tmp_path: Path) -> None:
     assert {p["name"] for p in answer(bottega, "projects", "list")} == {"local-1", "research"}
     answer(bottega, "projects", "delete", "research")
     missing = bottega("users", "delete", "nobody")
-    assert (missing.returncode, "there is no user 'nobody'" in missing.stderr) == (1, True)
+    assert "there is no user 'nobody'" in str(missing.exception)
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"Version": "1.1",\n "Statement": [}')
     refused = bottega("policies", "create", "wrong", str(wrong))
-    assert refused.returncode != 0
-    assert "line 2" in refused.stderr
-    assert bottega("trail", "--since", "whenever").returncode == 2
+    assert isinstance(refused.exception, Invalid)
+    assert "line 2" in str(refused.exception)
+    assert bottega("trail", "--since", "whenever").exit_code == 2

@@ -60,6 +60,8 @@ def test_a_user_logs_in_by_name_or_id_with_and_without_scope(
     assert "catalog" not in by_id.json()["token"]
     auth["scope"] = {"project": {"name": "local-1"}}
     scoped = httpx.post(f"{running.url}/v3/auth/tokens", json={"auth": auth})
+    auth["scope"] = {"domain": {"name": "somebody-else"}}
+    assert httpx.post(f"{running.url}/v3/auth/tokens", json={"auth": auth}).status_code == 403
     assert scoped.json()["token"]["project"]["id"] == tenant.project_id
 
 

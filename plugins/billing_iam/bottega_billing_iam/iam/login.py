@@ -87,6 +87,12 @@ class Login:
         await self._throttle.forgive(who, address)
         return user
 
+    async def check_domain(self, user: User, id: str | None, name: str | None) -> None:
+        """Raises Forbidden when the account a token is asked for is not the user's."""
+        account = await self._platform.identity.account(user.account_id)
+        if id not in (None, account.id) or name not in (None, account.name):
+            raise Forbidden(f"account '{id or name}' is not yours")
+
     async def scope(self, user: User, project_id: str | None, project_name: str | None) -> Project | None:
         """The project a token is to be limited to. Raises Forbidden for a foreign or disabled one."""
         if project_id is None and project_name is None:

@@ -103,7 +103,9 @@ def add_token_routes(router: APIRouter, platform: Platform, login: Login, projec
         found, call.principal = await login.find(claim)
         call.resource_name = claim.text
         user = await login.verify(found, claim.text, asked.password, call.source_ip)
-        wanted = (body.auth.scope and body.auth.scope.project) or _Named()
+        scope = body.auth.scope or _Scope()
+        account, wanted = scope.domain or _Named(), scope.project or _Named()
+        await login.check_domain(user, account.id, account.name)
         project = await login.scope(user, wanted.id, wanted.name)
         principal = await platform.identity.principal(user.id, scope=project.id if project else None)
         now, lifetime = now_ms() / 1000, platform.settings.token_lifetime_s
