@@ -89,6 +89,16 @@ def test_one_object_is_found_or_not(caller: Caller, bucket: str) -> None:
     assert [entry["name"] for entry in caller.list(f"s3://{bucket}/one").json()["objects"]] == ["one"]
 
 
+def test_many_objects_are_read_by_url_wherever_the_workload_may(caller: Caller, bucket: str) -> None:
+    caller.tenant.objects.put(f"s3://{bucket}/shared/a", b"1")
+    paths = [f"obs://{bucket}/shared/a", f"/{bucket}/in/not-there"]
+    urls: dict[str, str] = caller.http.post(f"{caller.address}/reads", json={"paths": paths}).json()["urls"]
+    assert [httpx.get(urls[path]).status_code for path in paths] == [200, 404]
+    refused = caller.http.post(f"{caller.address}/reads", json={"paths": [*paths, f"s3://{bucket}/other/a"]})
+    assert refused.status_code == 403
+    assert f"may not read s3://{bucket}/other/a" in refused.json()["error_msg"]
+
+
 def test_outputs_and_the_log_are_stored_by_url(caller: Caller, bucket: str) -> None:
     paths = [f"obs://{bucket}/out/a", f"s3://{bucket}/logs/job.log"]
     urls: dict[str, str] = caller.put(*paths).json()["urls"]

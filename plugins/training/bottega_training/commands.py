@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -216,6 +217,21 @@ def _follow(client: Client, job_id: str) -> None:
                 note(f"[red]{status['task_statuses'][0]['message']}[/]")
             raise typer.Exit(failed)
         time.sleep(_POLL_S)
+
+
+@app.command()
+def example(
+    name: Annotated[str, typer.Argument(help="digits_cnn (PyTorch) or iris_sklearn (scikit-learn).")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it.")],
+) -> None:
+    """Write the code of an example job to a folder, ready to be stored and run."""
+    examples = {p.name: p for p in (Path(__file__).parent / "examples").iterdir() if (p / "train.py").exists()}
+    if name not in examples:
+        raise typer.BadParameter(f"there is no example '{name}'; there are: {', '.join(sorted(examples))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in examples[name].glob("*.py"):
+        shutil.copy(file, folder / file.name)
+        note(str(folder / file.name))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from bottega.errors import Invalid
 
 EVALUATION_FILE, METRICS_FILE = "evaluation.json", "metrics.json"
 _MOST_MISTAKES = 1000
+_MOST_LABELS = 1000
 Label = str
 
 
@@ -27,7 +28,7 @@ class Written(BaseModel):
     """The content of ``evaluation.json``."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
-    labels: list[Label] | None = Field(None, max_length=10_000)
+    labels: list[Label] | None = Field(None, max_length=_MOST_LABELS)
     y_true: list[Label] | None = None
     y_pred: list[Label] | None = None
     samples: list[str] | None = None
@@ -48,6 +49,8 @@ class Written(BaseModel):
             raise ValueError(f"y_true has {len(self.y_true)} labels and y_pred {len(self.y_pred)}; they must match")
         if self.samples is not None and len(self.samples) != len(self.y_true):
             raise ValueError(f"samples has {len(self.samples)} entries for {len(self.y_true)} labels")
+        if len({*self.y_true, *self.y_pred}) > _MOST_LABELS:
+            raise ValueError(f"more than {_MOST_LABELS} labels")
         strange = {*self.y_true, *self.y_pred} - set(self.labels) if self.labels else set()
         if strange:
             raise ValueError(f"label '{min(strange)}' is not among labels")

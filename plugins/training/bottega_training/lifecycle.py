@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
+
 from bottega.backends import WorkloadFinished, WorkloadSpec, WorkloadStarted
 from bottega.bus import Bus, Retry
 from bottega.context import now_ms
@@ -111,6 +113,9 @@ class Lifecycle:
             assert locked is not None
             if locked.phase in FINAL:
                 return
+            if locked.started_at is None and event.started_at is not None:  # its own event is still on the way
+                name = locked.request["metadata"]["name"]
+                tx.emit(JobStarted(job_id=job_id, name=name, started_at=event.started_at), locked.urn)
             locked.usage, locked.exit_code = usage, event.exit_code
             locked.started_at, locked.finished_at = event.started_at, event.finished_at
             tx.session.add_all(TrainingNote(job_id=job_id, level="Warning", message=text) for text in notes)
@@ -215,7 +220,7 @@ class Lifecycle:
                 if content := await self._read(folder / METRICS_FILE):
                     metrics |= evaluation.read_metrics(content)
                 if result is None and (content := await self._read(folder / EVALUATION_FILE)):
-                    result = evaluation.read_evaluation(content)
+                    result = await anyio.to_thread.run_sync(evaluation.read_evaluation, content)
             except Invalid as e:
                 notes.append(e.message)
         return result, {**metrics, **(result.summary if result else {})}, notes

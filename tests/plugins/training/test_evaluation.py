@@ -67,6 +67,7 @@ def test_numbers_can_be_labels_and_mistakes_are_limited() -> None:
         ('{"confusion_matrix": [[1]]}', "needs labels"),
         ('{"labels": ["a", "b"], "confusion_matrix": [[1, 2]]}', "one row and column"),
         ('{"labels": ["a"], "confusion_matrix": [[-1]]}', "negative"),
+        (json.dumps({"y_true": list(range(1001)), "y_pred": [0] * 1001}), "more than 1000 labels"),
     ],
 )
 def test_malformed_evaluation_says_what_is_wrong(content: str, said: str) -> None:
