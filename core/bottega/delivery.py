@@ -226,6 +226,8 @@ class Consumer(ABC):
             key = (message.headers or {}).get("Nats-Msg-Id", "")
         try:
             envelope = Envelope.decode(message.data)
+            if not (isinstance(envelope.id, str) and envelope.id.isprintable() and 0 < len(envelope.id) <= 200):
+                raise Reject("the event's id is not a line of 1 to 200 characters")
             if envelope.subject != subject:
                 raise Reject(f"the envelope belongs on {envelope.subject}, but came on {subject}")
             readings = [(c.model_validate(envelope.data), h) for c, h in self._handlers.get(envelope.type, ())]
