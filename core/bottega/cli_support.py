@@ -28,8 +28,8 @@ class Options:
 
 
 OPTIONS = Options()
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)  # a URN holds words between colons
+errors = Console(stderr=True, emoji=False)
 
 
 def connect() -> Client:

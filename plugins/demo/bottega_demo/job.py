@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import statistics
 import subprocess
@@ -158,19 +159,19 @@ class MainJob:
             first = self._convert("converter-pytorch-onnx", f"/{self.bucket}/trained/", "onnx")
             second = self._convert("converter-onnx-int8", f"/{self.bucket}/onnx/", "int8")
             table = Table("", "size", "latency p50", "accuracy")
-            for name, measured in (
-                ("PyTorch", first["report"]["before"]),
-                ("ONNX", first["report"]["after"]),
-                ("ONNX int8", second["report"]["after"]),
+            for name, report, when in (
+                ("PyTorch", first, "before"),
+                ("ONNX", first, "after"),
+                ("ONNX int8", second, "after"),
             ):
                 table.add_row(
                     name,
-                    f"{measured['size_bytes'] / 1024:.0f} KB",
-                    f"{measured['latency_ms']['p50']:.3f} ms",
-                    f"{measured['accuracy']:.4f}",
+                    f"{report['size_bytes'][when] / 1024:.0f} KB",
+                    f"{report['latency_ms'][when]['p50']:.3f} ms",
+                    f"{report['comparison']['accuracy'][when]:.4f}",
                 )
             self.stage.console.print(table)
-            lost = first["report"]["before"]["accuracy"] - second["report"]["after"]["accuracy"]
+            lost = first["comparison"]["accuracy"]["before"] - second["comparison"]["accuracy"]["after"]
             expect(lost < 0.01, f"8 bit lost {lost * 100:.2f} points of accuracy")
 
     def register(self) -> None:
@@ -256,7 +257,7 @@ class MainJob:
     def show_lineage(self) -> None:
         with self.stage.step("Where a prediction comes from: the lineage of the service, back to the pictures"):
             urn = f"bottega:serving:{self.client.project_id}:service/{self.service_id}"
-            self.stage.console.print(self._cli("lineage", urn, as_json=False).rstrip(), highlight=False)
+            self.stage.console.print(self._cli("lineage", urn).rstrip(), highlight=False, soft_wrap=True)
             graph = self.client.get(f"{_V1}/lineage", {"urn": urn})
             kinds = {n["kind"] for n in graph["nodes"]}
             pictures = any(f"s3://{self.bucket}/digits/" in n["urn"] for n in graph["nodes"])
@@ -269,7 +270,7 @@ class MainJob:
         with self.stage.step("What it cost, to the cent"):
             self.client.put(f"{_V1}/services/{self.service_id}", {"status": "stopped"})
             self.client.post(f"{_V1}/notebooks/{self.notebook_id}/stop")
-            self.stage.console.print(self._cli("bill", "--by", "resource", as_json=False).rstrip(), highlight=False)
+            self.stage.console.print(self._cli("bill", "--by", "resource").rstrip(), highlight=False, soft_wrap=True)
 
     def show_trail(self) -> None:
         with self.stage.step("Who did what: the audit trail"):
@@ -281,7 +282,7 @@ class MainJob:
                 return not missing, f"waiting for {', '.join(sorted(missing))}"
 
             self.stage.wait("reading", recorded, timeout_s=30)
-            self.stage.console.print(self._cli("trail", as_json=False).rstrip(), highlight=False)
+            self.stage.console.print(self._cli("trail").rstrip(), highlight=False, soft_wrap=True)
 
     def show_denial(self) -> None:
         with self.stage.step("Someone without rights is refused, and told by what"):
@@ -351,7 +352,8 @@ class MainJob:
             return shown["status"] == "SUCCESS", shown["status"]
 
         self.stage.wait(f"converting to {name}", converted)
-        return shown
+        report: dict[str, Any] = shown["report"]
+        return report
 
     def _import_model(self, version: str, source: dict[str, Any]) -> str:
         made = self.client.post(
@@ -407,11 +409,10 @@ class MainJob:
         key = self.client.post("/v3.0/OS-CREDENTIAL/credentials", {"credential": {"user_id": user["id"]}})["credential"]
         return Client(self.client.url, self.client.project_id, key["access"], key["secret"])
 
-    def _cli(self, *arguments: str, as_json: bool = False) -> str:
+    def _cli(self, *arguments: str) -> str:
         """Run the command line as a user would, and give what it prints."""
         command = [sys.executable, "-m", "bottega", "--credentials", str(self.credentials)]
-        done = subprocess.run(
-            [*command, *(["--json"] if as_json else []), *arguments], capture_output=True, text=True, timeout=120
-        )
+        environment = {**os.environ, "COLUMNS": str(max(self.stage.console.width, 140))}
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, env=environment)
         expect(done.returncode == 0, f"bottega {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
