@@ -1,0 +1,116 @@
+"""``bottega notebooks …``."""
+
+from __future__ import annotations
+
+import sys
+import time
+import webbrowser
+from typing import Annotated, Any
+
+import typer
+
+from bottega.cli_support import OPTIONS, connect, console, note, show
+from bottega.client import ApiFailure, Client
+from bottega_notebook.cell import run_cell
+
+app = typer.Typer(no_args_is_help=True, help="JupyterLab instances.")
+BASE = "/v1/{project_id}/notebooks"
+_COLUMNS = ["id", "name", "status", "flavor", "fail_reason", "create_at"]
+_HOUR_MS = 3_600_000
+_POLL_S = 0.3
+Instance = Annotated[str, typer.Argument(help="Name or id of the notebook.")]
+Hours = Annotated[int, typer.Option(min=1, max=72, help="Stopped by itself after so many hours.")]
+Wait = Annotated[bool, typer.Option(help="Wait until it runs, or has stopped.")]
+
+
+@app.command("list")
+def list_notebooks(status: Annotated[str | None, typer.Option(help="RUNNING, STOPPED, …")] = None) -> None:
+    """List the notebooks, newest first."""
+    show(list(connect().pages(BASE, "data", {"status": status})), _COLUMNS)
+
+
+@app.command()
+def create(
+    name: str,
+    flavor: Annotated[str | None, typer.Option(help="Size of machine.")] = None,
+    description: str = "",
+    hours: Hours = 1,
+    wait: Wait = True,
+) -> None:
+    """Create and start a notebook."""
+    client = connect()
+    body = {"name": name, "flavor": flavor, "description": description, "duration": hours * _HOUR_MS}
+    _finish(client, client.post(BASE, body), "RUNNING", wait)
+
+
+@app.command()
+def start(notebook: Instance, hours: Hours = 1, wait: Wait = True) -> None:
+    """Start a stopped notebook; its files are as they were."""
+    client = connect()
+    path = f"{BASE}/{_id(client, notebook)}/start?duration={hours * _HOUR_MS}"
+    _finish(client, client.post(path), "RUNNING", wait)
+
+
+@app.command()
+def stop(notebook: Instance, wait: Wait = True) -> None:
+    """Stop a running notebook."""
+    client = connect()
+    _finish(client, client.post(f"{BASE}/{_id(client, notebook)}/stop"), "STOPPED", wait)
+
+
+@app.command("open")
+def open_notebook(
+    notebook: Instance, browser: Annotated[bool, typer.Option(help="Open it in a browser, too.")] = True
+) -> None:
+    """Print a link into a running notebook that is good for a minute, and open it."""
+    client = connect()
+    link = client.post(f"{BASE}/{_id(client, notebook)}/open")
+    if OPTIONS.as_json:
+        show(link)
+        return
+    sys.stdout.write(f"{link['url']}\n")
+    if browser and sys.stdout.isatty():
+        webbrowser.open(link["url"])
+
+
+@app.command()
+def delete(notebook: Instance) -> None:
+    """Delete a stopped notebook."""
+    client = connect()
+    client.delete(f"{BASE}/{_id(client, notebook)}")
+    note(f"notebook {notebook} is deleted")
+
+
+@app.command()
+def run(notebook: Instance, code: str) -> None:
+    """Run CODE in a fresh kernel of a running notebook and print what it prints; exit code 1 when it raises."""
+    client = connect()
+    result = run_cell(client, _id(client, notebook), code, on_output=None if OPTIONS.as_json else _print_piece)
+    if OPTIONS.as_json:
+        show({"ok": result.ok, "text": result.text})
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _print_piece(piece: str) -> None:
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
+def _id(client: Client, notebook: str) -> str:
+    """The id of a notebook given by id or exact name."""
+    for row in client.pages(BASE, "data", {"name": notebook}):
+        if row["name"] == notebook:
+            return str(row["id"])
+    return str(client.get(f"{BASE}/{notebook}")["id"])
+
+
+def _finish(client: Client, instance: dict[str, Any], goal: str, wait: bool) -> None:
+    with console.status("") as status:
+        while wait and instance["status"] in ("CREATING", "STARTING", "STOPPING"):
+            status.update(f"notebook {instance['name']}: {instance['status']}")
+            time.sleep(_POLL_S)
+            instance = client.get(f"{BASE}/{instance['id']}")
+    show(instance if OPTIONS.as_json else {key: instance[key] for key in (*_COLUMNS, "url")})
+    if wait and instance["status"] != goal:
+        raise ApiFailure(409, "ModelArts.0105", f"it is {instance['status']}: {instance['fail_reason']}", "-")

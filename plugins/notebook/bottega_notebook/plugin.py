@@ -1,0 +1,87 @@
+"""Plugin ``notebook``: JupyterLab instances behind the platform's authentication (002 §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import typer
+from fastapi import APIRouter
+
+from bottega.backends import WorkloadFinished, WorkloadStarted
+from bottega.bus import Bus
+from bottega.events import Event
+from bottega.hookspecs import hookimpl
+from bottega.platform import Platform
+from bottega.plugins import Action, Entities
+from bottega_notebook import commands, events, routes
+from bottega_notebook.entities import Notebook
+from bottega_notebook.proxy import Proxy
+from bottega_notebook.service import Notebooks
+from bottega_notebook.settings import NotebookSettings
+
+
+@hookimpl
+def bottega_settings() -> type[NotebookSettings]:
+    return NotebookSettings
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    return Entities([Notebook], Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_actions() -> Iterable[Action]:
+    return (
+        Action("modelarts:notebook:create", "Create a notebook", "Notebook", "createNotebook"),
+        Action("modelarts:notebook:list", "List notebooks and their flavors", "Notebook"),
+        Action("modelarts:notebook:get", "See a notebook", "Notebook"),
+        Action("modelarts:notebook:update", "Change a notebook or its lease", "Notebook", "updateNotebook"),
+        Action("modelarts:notebook:delete", "Delete a notebook", "Notebook", "deleteNotebook"),
+        Action("modelarts:notebook:action", "Start and stop a notebook", "Notebook", "startNotebook"),
+        Action("modelarts:notebook:access", "Open a notebook and run code in it", "Notebook", "openNotebook"),
+    )
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    return (
+        events.NotebookCreated,
+        events.NotebookStarted,
+        events.NotebookStopped,
+        events.NotebookFailed,
+        events.NotebookDeleted,
+    )
+
+
+@hookimpl
+def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    notebooks = Notebooks(platform)
+    bus.on(WorkloadStarted, notebooks.on_started)
+    bus.on(WorkloadFinished, notebooks.on_finished)
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    return routes.router(platform, Notebooks(platform), Proxy.of(platform))
+
+
+@hookimpl
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Notebooks(platform).keep_leases)
+            yield
+            tasks.cancel_scope.cancel()
+        await Proxy.of(platform).close()
+
+    return lifespan()
+
+
+@hookimpl
+def bottega_commands(cli: typer.Typer) -> None:
+    cli.add_typer(commands.app, name="notebooks")

@@ -1,0 +1,243 @@
+"""``/v1/{project_id}/notebooks…`` in the official client's shapes (sdk_spec §3.4), and the way into JupyterLab."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field
+
+from bottega.errors import Conflict, Invalid
+from bottega.gateway import Caller, requires
+from bottega.platform import Platform
+from bottega_notebook.access import ACTION, COOKIE, ByCode, ByCredentialsOrCookie, Sessions
+from bottega_notebook.jupyter import base_path
+from bottega_notebook.proxy import Proxy
+from bottega_notebook.service import RUNNING, Notebooks, Order
+from bottega_notebook.settings import HOUR_MS
+from bottega_notebook.views import IMAGE_ID, Views, page_of
+
+LeaseMs = Annotated[int, Field(ge=HOUR_MS, le=72 * HOUR_MS)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
+Description = Annotated[str, Field(max_length=512, pattern=r"^[^<>]*$")]
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class LeaseRequest(BaseModel):
+    duration: LeaseMs = HOUR_MS
+    type: Literal["TIMING"] = "TIMING"
+
+
+class VolumeRequest(BaseModel):
+    category: Literal["EVS"] = "EVS"
+    ownership: Literal["MANAGED"] = "MANAGED"
+    capacity: int = Field(5, ge=5, le=500)
+
+
+class CreateRequest(BaseModel):
+    name: Name
+    description: Description = ""
+    feature: Literal["NOTEBOOK"] = "NOTEBOOK"
+    flavor: str | None = None
+    image_id: str | None = None
+    volume: VolumeRequest = VolumeRequest()
+    duration: LeaseMs | None = None
+    lease: LeaseRequest = LeaseRequest()
+    workspace_id: str = "0"
+
+
+class UpdateRequest(BaseModel):
+    name: Name | None = None
+    description: Description | None = None
+    flavor: str | None = None
+    image_id: str | None = None
+
+
+def router(platform: Platform, notebooks: Notebooks, proxy: Proxy) -> APIRouter:
+    routes = APIRouter()
+    sessions = Sessions(platform, platform.settings.session_s)
+    views = Views(platform)
+    _management(routes, notebooks, views)
+    _instance(routes, notebooks, views)
+    _browser(routes, platform, notebooks, sessions)
+    _passing_on(routes, platform, notebooks, proxy)
+    return routes
+
+
+def _management(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
+    base = "/v1/{project_id}/notebooks"
+
+    @routes.post(base, status_code=201)
+    async def create(body: CreateRequest, caller: Caller = requires("modelarts:notebook:create")) -> dict[str, Any]:
+        _check_image(body.image_id)
+        instance = await notebooks.create(
+            caller.project_id,
+            caller.user_id,
+            Order(
+                name=body.name,
+                description=body.description,
+                flavor=body.flavor,
+                capacity_gb=body.volume.capacity,
+                lease_ms=body.duration or body.lease.duration,
+                workspace_id=body.workspace_id,
+            ),
+        )
+        return await views.told(caller, instance)
+
+    @routes.get(base)
+    @routes.get(f"{base}/all")
+    async def list_notebooks(
+        name: str | None = None,
+        status: str | None = None,
+        workspace_id: str | None = None,
+        sort_dir: Literal["ASC", "DESC"] = "DESC",
+        sort_key: Literal["create_at", "name", "update_at"] = "create_at",
+        offset: int = Query(0, ge=0, le=2**31),
+        limit: int = Query(10, ge=1, le=1000),
+        caller: Caller = requires("modelarts:notebook:list"),
+    ) -> dict[str, Any]:
+        total, found = await notebooks.list(
+            caller.project_id,
+            offset=offset,
+            limit=limit,
+            name_contains=name,
+            status=[status] if status else [],
+            workspace_id=workspace_id,
+            sort_by={"create_at": "create_time", "update_at": "update_time"}.get(sort_key, sort_key),
+            descending=sort_dir == "DESC",
+        )
+        return page_of([await views.shown(instance) for instance in found], total, offset, limit)
+
+    @routes.get(f"{base}/flavors")
+    async def flavors(
+        category: Literal["CPU", "GPU", "ASCEND"] | None = None,
+        offset: int = Query(0, ge=0, le=2**31),
+        limit: int = Query(1000, ge=1, le=1000),
+        caller: Caller = requires("modelarts:notebook:list"),
+    ) -> dict[str, Any]:
+        every = [f for f in map(views.flavor, notebooks.flavors()) if category in (None, f["category"])]
+        rows = every[offset : offset + limit]
+        return {**page_of(rows, len(every), offset, limit), "flavors": rows}
+
+
+def _instance(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
+    base = "/v1/{project_id}/notebooks/{notebook_id}"
+    mine = "instance/{notebook_id}"
+
+    @routes.get(base)
+    async def show(notebook_id: str, caller: Caller = requires("modelarts:notebook:get", mine)) -> dict[str, Any]:
+        return await views.shown(await notebooks.get(caller.project_id, notebook_id))
+
+    @routes.put(base)
+    async def update(
+        notebook_id: str, body: UpdateRequest, caller: Caller = requires("modelarts:notebook:update", mine)
+    ) -> dict[str, Any]:
+        _check_image(body.image_id)
+        changes = {"name": body.name, "description": body.description, "flavor": body.flavor}
+        return await views.told(caller, await notebooks.update(caller.project_id, notebook_id, **changes))
+
+    @routes.delete(base)
+    async def delete(notebook_id: str, caller: Caller = requires("modelarts:notebook:delete", mine)) -> dict[str, Any]:
+        return await views.told(caller, await notebooks.delete(caller.project_id, notebook_id))
+
+    @routes.post(f"{base}/start")
+    async def start(
+        notebook_id: str,
+        duration: Annotated[int, Query(ge=HOUR_MS, le=72 * HOUR_MS)] = HOUR_MS,
+        type: Literal["TIMING"] = "TIMING",
+        caller: Caller = requires("modelarts:notebook:action", mine, trace="startNotebook"),
+    ) -> dict[str, Any]:
+        return await views.told(caller, await notebooks.start(caller.project_id, notebook_id, duration))
+
+    @routes.post(f"{base}/stop")
+    async def stop(
+        notebook_id: str,
+        caller: Caller = requires("modelarts:notebook:action", mine, trace="stopNotebook"),
+    ) -> dict[str, Any]:
+        return await views.told(caller, await notebooks.stop(caller.project_id, notebook_id))
+
+    @routes.get(f"{base}/lease")
+    async def show_lease(notebook_id: str, caller: Caller = requires("modelarts:notebook:get", mine)) -> dict[str, Any]:
+        return views.lease((await notebooks.get(caller.project_id, notebook_id)).notebook)
+
+    @routes.patch(f"{base}/lease")
+    async def renew_lease(
+        notebook_id: str,
+        body: LeaseRequest | None = None,
+        duration: Annotated[int | None, Query(ge=HOUR_MS, le=72 * HOUR_MS)] = None,
+        caller: Caller = requires("modelarts:notebook:update", mine),
+    ) -> dict[str, Any]:
+        """The query's `duration` wins over the body's (sdk_spec §3.4)."""
+        lease_ms = duration or (body or LeaseRequest()).duration
+        return views.lease((await notebooks.renew(caller.project_id, notebook_id, lease_ms)).notebook)
+
+    @routes.get(f"{base}/flavors")
+    async def switchable_flavors(
+        notebook_id: str, caller: Caller = requires("modelarts:notebook:get", mine)
+    ) -> dict[str, Any]:
+        present = (await notebooks.get(caller.project_id, notebook_id)).notebook.flavor
+        rows = [views.flavor(f) for f in notebooks.flavors() if f.id != present]
+        return page_of(rows, len(rows), 0, max(1, len(rows)))
+
+
+def _browser(routes: APIRouter, platform: Platform, notebooks: Notebooks, sessions: Sessions) -> None:
+    @routes.post("/v1/{project_id}/notebooks/{notebook_id}/open")
+    async def open_notebook(
+        notebook_id: str, caller: Caller = requires(ACTION, "instance/{notebook_id}", trace="openNotebook")
+    ) -> dict[str, Any]:
+        """A link that opens the notebook in a browser, once, within a minute."""
+        instance = await notebooks.get(caller.project_id, notebook_id)
+        if instance.resource.status != RUNNING:
+            name, status = instance.resource.name, instance.resource.status
+            raise Conflict(f"notebook '{name}' is {status}; only RUNNING can be opened")
+        caller.about(name=instance.resource.name)
+        code = sessions.issue_code(caller.principal, notebook_id)
+        return {"url": f"{platform.url}{base_path(caller.project_id, notebook_id)}_open?code={code}"}
+
+    @routes.get("/notebooks/{project_id}/{notebook_id}/_open", include_in_schema=False)
+    async def enter(
+        notebook_id: str,
+        caller: Caller = Depends(ByCode(ACTION, "instance/{notebook_id}", sessions=sessions)),
+    ) -> Response:
+        token, max_age = sessions.cookie(caller.principal, caller.project_id, notebook_id)
+        path = base_path(caller.project_id, notebook_id)
+        answer = RedirectResponse(f"{path}lab", 303, headers={"Referrer-Policy": "no-referrer"})
+        answer.set_cookie(
+            COOKIE,
+            token,
+            max_age=max_age,
+            path=path,
+            httponly=True,
+            samesite="lax",
+            secure=platform.url.startswith("https://"),
+        )
+        return answer
+
+
+def _passing_on(routes: APIRouter, platform: Platform, notebooks: Notebooks, proxy: Proxy) -> None:
+    inside = "/notebooks/{project_id}/{notebook_id}/{path:path}"
+    allowed = Depends(ByCredentialsOrCookie(ACTION, "instance/{notebook_id}"))
+
+    @routes.api_route(inside, methods=_METHODS, include_in_schema=False)
+    async def http(request: Request, notebook_id: str, caller: Caller = allowed) -> Response:
+        target = await notebooks.target(caller.project_id, notebook_id)
+        answer = await proxy.http(request, target, caller.principal.user_name)
+        # What happens inside JupyterLab is no operation of this platform: the trail holds the opening.
+        caller.call.recorded_status = answer.status_code
+        return answer
+
+    @routes.websocket(inside)
+    async def websocket(websocket: WebSocket, notebook_id: str, caller: Caller = allowed) -> None:
+        target = await notebooks.target(caller.project_id, notebook_id)
+
+        async def still_allowed() -> None:
+            await platform.identity.user(caller.user_id)
+            await caller.check(ACTION, caller.call.resource or "*")
+
+        await proxy.websocket(websocket, target, caller.principal.user_name, still_allowed)
+
+
+def _check_image(image_id: str | None) -> None:
+    if image_id not in (None, "", IMAGE_ID):
+        raise Invalid(f"there is no image '{image_id}'; the one there is has the id {IMAGE_ID}")

@@ -1,0 +1,330 @@
+"""Notebook instances: their states, their disk, their lease.
+
+==============  ===================================  ==========================================
+state           from                                 by
+==============  ===================================  ==========================================
+CREATING        —                                    create
+STARTING        STOPPED, or one of the failed        start
+RUNNING         CREATING, STARTING                   JupyterLab answers
+STOPPING        RUNNING                              stop, or the end of the lease
+STOPPED         STOPPING, RUNNING                    JupyterLab has ended as asked, or from within
+CREATE_FAILED   CREATING                             JupyterLab did not start
+START_FAILED    STARTING                             JupyterLab did not start
+ERROR           RUNNING                              JupyterLab died
+==============  ===================================  ==========================================
+
+Deleting takes STOPPED and the failed states, opening RUNNING (002 §4.1.2, §4.1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import anyio
+import structlog
+from sqlmodel import col, select
+
+from bottega.backends import Flavor, WorkloadFinished, WorkloadStarted
+from bottega.context import now_ms
+from bottega.database import Transaction
+from bottega.entities import Resource, Workload
+from bottega.errors import BottegaError, Conflict, Unavailable
+from bottega.events import Event, Received
+from bottega.platform import Platform
+from bottega.urn import Urn, new_id
+from bottega_notebook.entities import Notebook
+from bottega_notebook.events import (
+    NotebookCreated,
+    NotebookDeleted,
+    NotebookFailed,
+    NotebookStarted,
+    NotebookStopped,
+)
+from bottega_notebook.jupyter import KEY_VARIABLE, PORT, workload_spec
+from bottega_notebook.proxy import Target
+from bottega_notebook.settings import NotebookSettings
+
+log = structlog.get_logger(__name__)
+
+KIND = "instance"
+CREATING, STARTING, RUNNING, STOPPING, STOPPED = "CREATING", "STARTING", "RUNNING", "STOPPING", "STOPPED"
+CREATE_FAILED, START_FAILED, ERROR, DELETED = "CREATE_FAILED", "START_FAILED", "ERROR", "DELETED"
+AT_REST = (STOPPED, CREATE_FAILED, START_FAILED, ERROR)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A notebook with its row in the registry."""
+
+    resource: Resource
+    notebook: Notebook
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user asks for. `lease_ms` is how long it runs before it is stopped."""
+
+    name: str
+    lease_ms: int
+    description: str = ""
+    flavor: str | None = None
+    capacity_gb: int = 5
+    workspace_id: str = "0"
+
+
+class Notebooks:
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._settings: NotebookSettings = platform.settings
+
+    # -- what users do -------------------------------------------------------------------------------------------
+
+    async def create(self, project_id: str, user_id: str, order: Order) -> Instance:
+        """Register a notebook and ask for its first start.
+
+        Raises Conflict for a taken name, QuotaExceeded, Invalid for an unknown flavor, Unavailable without JupyterLab.
+        """
+        _need_jupyter()
+        flavor = self._flavor(order.flavor)
+        async with self._platform.database.transaction() as tx:
+            resource = await self._platform.resources.create(
+                tx,
+                kind=KIND,
+                project_id=project_id,
+                owner_id=user_id,
+                name=order.name,
+                status=CREATING,
+                workspace_id=order.workspace_id,
+                description=order.description,
+                quota=self._settings.max_notebooks,
+                id=new_id(),
+            )
+            notebook = Notebook(
+                id=resource.id,
+                project_id=project_id,
+                flavor=flavor.id,
+                capacity_gb=order.capacity_gb,
+                lease_ms=order.lease_ms,
+                created_at=resource.created_at,
+            )
+            instance = Instance(resource, notebook)
+            await self._request_workload(tx, instance)
+            tx.emit(NotebookCreated(notebook_id=notebook.id, name=resource.name, flavor=flavor.id), resource.urn)
+        return instance
+
+    async def get(self, project_id: str, notebook_id: str) -> Instance:
+        async with self._platform.database.read() as session:
+            resource = await self._platform.resources.get(session, KIND, project_id, notebook_id)
+            notebook = await session.get(Notebook, notebook_id)
+        assert notebook is not None  # written in the same transaction as its resource
+        return Instance(resource, notebook)
+
+    async def list(self, project_id: str, **filters: Any) -> tuple[int, list[Instance]]:
+        """One page and the number of all; `filters` are those of ``Resources.list``."""
+        async with self._platform.database.read() as session:
+            total, resources = await self._platform.resources.list(session, KIND, project_id, **filters)
+            query = select(Notebook).where(col(Notebook.id).in_([r.id for r in resources]))
+            rows = {row.id: row for row in (await session.exec(query)).all()}
+        return total, [Instance(r, rows[r.id]) for r in resources]
+
+    async def start(self, project_id: str, notebook_id: str, lease_ms: int) -> Instance:
+        """Start a notebook at rest, on the disk it had. Raises Conflict in another state."""
+        _need_jupyter()
+        async with self._platform.database.transaction() as tx:
+            instance = await self._locked(tx, project_id, notebook_id)
+            self._demand(instance, AT_REST, "started")
+            notebook = instance.notebook
+            notebook.fail_reason, notebook.stop_reason = "", ""
+            notebook.lease_from = notebook.lease_updated_at = now_ms()
+            notebook.lease_ms = lease_ms
+            await self._platform.resources.set_status(tx, instance.resource, STARTING)
+            await self._request_workload(tx, instance)
+        return instance
+
+    async def stop(self, project_id: str, notebook_id: str) -> Instance:
+        """Raises Conflict unless it is running."""
+        async with self._platform.database.transaction() as tx:
+            instance = await self._locked(tx, project_id, notebook_id)
+            self._demand(instance, (RUNNING,), "stopped")
+            await self._stop(tx, instance, "user")
+        return instance
+
+    async def update(
+        self,
+        project_id: str,
+        notebook_id: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        flavor: str | None = None,
+    ) -> Instance:
+        """Change what is given. Raises Conflict for a taken name, or a new flavor while it is not at rest."""
+        chosen = self._flavor(flavor) if flavor else None
+        async with self._platform.database.transaction() as tx:
+            instance = await self._locked(tx, project_id, notebook_id)
+            if chosen and chosen.id != instance.notebook.flavor:
+                self._demand(instance, AT_REST, "given another flavor")
+                instance.notebook.flavor = chosen.id
+                tx.session.add(instance.notebook)
+            if name is not None and name != instance.resource.name:
+                await self._platform.resources.rename(tx, instance.resource, name)
+            if description is not None:
+                instance.resource.description, instance.resource.updated_at = description, now_ms()
+                tx.session.add(instance.resource)
+        return instance
+
+    async def renew(self, project_id: str, notebook_id: str, lease_ms: int) -> Instance:
+        """Let a running notebook run for `lease_ms` from now on."""
+        async with self._platform.database.transaction() as tx:
+            instance = await self._locked(tx, project_id, notebook_id)
+            self._demand(instance, (RUNNING,), "given a longer lease")
+            notebook = instance.notebook
+            notebook.lease_from = notebook.lease_updated_at = now_ms()
+            notebook.lease_ms = lease_ms
+            tx.session.add(notebook)
+        return instance
+
+    async def delete(self, project_id: str, notebook_id: str) -> Instance:
+        """Raises Conflict unless it is at rest. The files of its disk stay (002 §4.1.5)."""
+        async with self._platform.database.transaction() as tx:
+            instance = await self._locked(tx, project_id, notebook_id)
+            self._demand(instance, AT_REST, "deleted")
+            resource = instance.resource
+            await self._platform.resources.set_status(tx, resource, DELETED)
+            await self._platform.resources.delete(tx, resource)
+            tx.emit(NotebookDeleted(notebook_id=resource.id, name=resource.name), resource.urn)
+        return instance
+
+    async def target(self, project_id: str, notebook_id: str) -> Target:
+        """Where the JupyterLab of a notebook is. Raises Conflict unless it is running."""
+        async with self._platform.database.read() as session:
+            resource = await self._platform.resources.get(session, KIND, project_id, notebook_id)
+            notebook = await session.get(Notebook, notebook_id)
+            assert notebook is not None  # written in the same transaction as its resource
+            self._demand(Instance(resource, notebook), (RUNNING,), "opened")
+            workload = await session.get(Workload, notebook.workload_id)
+        assert workload is not None  # a notebook that runs has one
+        return Target(workload.endpoints[PORT], workload.spec["environment"][KEY_VARIABLE])
+
+    def flavors(self) -> Sequence[Flavor]:
+        return self._platform.workloads.flavors("notebook")
+
+    # -- what the workload's life brings -------------------------------------------------------------------------
+
+    async def on_started(self, received: Received[WorkloadStarted], tx: Transaction) -> None:
+        instance = await self._of_workload(tx, received.event.resource_urn, received.event.workload_id)
+        if instance is None or instance.resource.status not in (CREATING, STARTING):
+            return
+        resource, notebook = instance.resource, instance.notebook
+        notebook.lease_from = received.event.started_at
+        tx.session.add(notebook)
+        await self._platform.resources.set_status(tx, resource, RUNNING)
+        tx.emit(NotebookStarted(notebook_id=notebook.id, name=resource.name), resource.urn)
+
+    async def on_finished(self, received: Received[WorkloadFinished], tx: Transaction) -> None:
+        event = received.event
+        instance = await self._of_workload(tx, event.resource_urn, event.workload_id)
+        if instance is None or instance.resource.status in (*AT_REST, DELETED):
+            return
+        resource, notebook = instance.resource, instance.notebook
+        before, outcome = resource.status, None
+        happened: Event
+        if before == STOPPING or (before == RUNNING and event.state == "succeeded"):
+            outcome = STOPPED
+            reason = notebook.stop_reason or "inside"
+            happened = NotebookStopped(notebook_id=notebook.id, name=resource.name, reason=reason)
+        else:
+            outcome = {CREATING: CREATE_FAILED, STARTING: START_FAILED}.get(before, ERROR)
+            notebook.fail_reason = event.reason or f"JupyterLab {event.state}"
+            happened = NotebookFailed(notebook_id=notebook.id, name=resource.name, reason=notebook.fail_reason)
+        tx.session.add(notebook)
+        await self._platform.resources.set_status(tx, resource, outcome)
+        tx.emit(happened, resource.urn)
+
+    async def keep_leases(self) -> None:
+        """Stop notebooks whose lease is over, until cancelled."""
+        while True:
+            await anyio.sleep(self._settings.lease_check_s)
+            try:
+                await self.stop_expired()
+            except BottegaError as e:
+                log.error("leases not checked", error=e.message)
+
+    async def stop_expired(self) -> int:
+        """Stop the running notebooks whose lease is over; how many there were."""
+        over = col(Notebook.lease_from) + col(Notebook.lease_ms) < now_ms()
+        query = select(Notebook.id, Notebook.project_id).join(Resource, col(Resource.id) == Notebook.id)
+        async with self._platform.database.read() as session:
+            found = (await session.exec(query.where(Resource.status == RUNNING, over))).all()
+        for notebook_id, project_id in found:
+            async with self._platform.database.transaction() as tx:
+                instance = await self._locked(tx, project_id, notebook_id)
+                notebook = instance.notebook
+                if instance.resource.status == RUNNING and notebook.lease_from + notebook.lease_ms < now_ms():
+                    await self._stop(tx, instance, "lease")
+        return len(found)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _flavor(self, asked: str | None) -> Flavor:
+        offered = self.flavors()
+        wanted = asked or self._settings.default_flavor or (offered[0].id if offered else "")
+        return self._platform.workloads.flavor(wanted, "notebook")
+
+    async def _request_workload(self, tx: Transaction, instance: Instance) -> None:
+        # Always for its owner: who starts the notebook of another must not lend it rights of their own.
+        resource, notebook = instance.resource, instance.notebook
+        workload = await self._platform.workloads.request(
+            tx,
+            workload_spec(resource.project_id, resource.id, self._settings.start_timeout_s),
+            kind="notebook",
+            flavor_id=notebook.flavor,
+            resource_urn=resource.urn,
+            project_id=resource.project_id,
+            user_id=resource.owner_id,
+            workspace_id=resource.workspace_id,
+        )
+        notebook.workload_id = workload.id
+        tx.session.add(notebook)
+
+    async def _stop(self, tx: Transaction, instance: Instance, reason: str) -> None:
+        notebook = instance.notebook
+        assert notebook.workload_id is not None  # a notebook that runs has one
+        notebook.stop_reason = reason
+        tx.session.add(notebook)
+        await self._platform.resources.set_status(tx, instance.resource, STOPPING)
+        await self._platform.workloads.stop(tx, notebook.workload_id)
+
+    async def _locked(self, tx: Transaction, project_id: str, notebook_id: str) -> Instance:
+        resource = await self._platform.resources.get(tx.session, KIND, project_id, notebook_id)
+        await tx.session.refresh(resource, with_for_update=True)
+        notebook = await tx.session.get(Notebook, notebook_id)
+        assert notebook is not None  # written in the same transaction as its resource
+        return Instance(resource, notebook)
+
+    async def _of_workload(self, tx: Transaction, resource_urn: str, workload_id: str) -> Instance | None:
+        """The notebook whose present workload this is."""
+        urn = Urn.parse(resource_urn)
+        if (urn.plugin, urn.kind) != (self._platform.name, KIND):
+            return None
+        resource = await tx.session.get(Resource, urn.id, with_for_update=True)
+        notebook = await tx.session.get(Notebook, urn.id)
+        if resource is None or notebook is None or notebook.workload_id != workload_id:
+            return None
+        return Instance(resource, notebook)
+
+    @staticmethod
+    def _demand(instance: Instance, states: Sequence[str], doing: str) -> None:
+        resource = instance.resource
+        if resource.status not in states:
+            raise Conflict(
+                f"notebook '{resource.name}' is {resource.status}; only {' or '.join(states)} can be {doing}"
+            )
+
+
+def _need_jupyter() -> None:
+    if find_spec("jupyterlab") is None:
+        raise Unavailable("JupyterLab is not installed here (pip install 'bottega[notebook]')")
