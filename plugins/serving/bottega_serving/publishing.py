@@ -115,7 +115,7 @@ class Publisher:
         await bucket.put(key(service.id, CALLERS), orjson.dumps(await self._callers(service)))
 
     async def _callers(self, service: Service) -> dict[str, Any]:
-        """The users of the service's account whose policies may let them call it, and only their keys' secrets.
+        """The users of the service's account with their policies, and the secrets of those who may call it.
 
         A policy's conditions (the caller's address, the time) are for the data plane to judge, call by call.
         """
@@ -153,20 +153,21 @@ class Publisher:
                 policies.append({"name": policy.name, "source": source, "document": policy.document})
                 parsed.append((parse_policy(policy.document, policy.name), source))
             held.setdefault(user_id, []).append(index)
-        callers = {}
+        callers, allowed = {}, set()
         for user in users:
             mine = held.get(user.id, [])
+            callers[user.id] = {
+                "name": user.name,
+                "account_id": user.account_id,
+                "root": user.is_account_root,
+                "valid_from": user.tokens_valid_from,
+                "policies": mine,
+            }
             if user.is_account_root or _may_call([parsed[i] for i in mine], service_urn(service)):
-                callers[user.id] = {
-                    "name": user.name,
-                    "account_id": user.account_id,
-                    "root": user.is_account_root,
-                    "valid_from": user.tokens_valid_from,
-                    "policies": mine,
-                }
+                allowed.add(user.id)
         secrets = {}
         for access_key, user_id in keys:
-            if user_id in callers:
+            if user_id in allowed:
                 with contextlib.suppress(Unauthenticated):  # expired meanwhile
                     known = await self._platform.identity.access_key(access_key)
                     secrets[access_key] = {"secret": known.secret, "user_id": user_id, "expires_at": known.expires_at}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -162,7 +161,13 @@ class Caller:
 
 
 @pytest.fixture
-def server(tenant: Tenant, bucket: str, request: pytest.FixtureRequest) -> Server:
+def server(tenant: Tenant, bucket: str) -> Iterator[Server]:
     made = Server(tenant, bucket)
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def linear_package() -> dict[str, Any]:
+    """The ``model/`` files of a model that doubles one column."""
+    return {"config.json": config(), "model.onnx": linear([[2.0]])}

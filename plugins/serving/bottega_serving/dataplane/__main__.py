@@ -66,23 +66,22 @@ class DataPlane:
             await self._load(self._route)
 
     async def _load(self, route: dict[str, Any]) -> None:
-        wanted: dict[str, Version] = {}
-        failures: dict[str, str] = {}
-        for entry in route["versions"]:
-            id = entry["model_id"]
-            loaded = self._versions.get(id)
-            if loaded is not None and loaded.settings == settings_of(entry):
-                wanted[id] = loaded
-                continue
-            self.report.versions[id] = {"state": "loading"}
-            try:
-                wanted[id] = await load(entry, self._root, self.report.counts_of(id))
-            except LoadFailure as problem:
-                log.error(
-                    "version.failed", model=entry["model_name"], version=entry["model_version"], reason=str(problem)
-                )
-                failures[id] = str(problem)
+        entries = {entry["model_id"]: entry for entry in route["versions"]}
+        kept = {id: v for id, v in self._versions.items() if id in entries and v.settings == settings_of(entries[id])}
+        fresh = [entry for id, entry in entries.items() if id not in kept]
+        self.report.versions |= {entry["model_id"]: {"state": "loading"} for entry in fresh}
+        loaded = await asyncio.gather(*(self._load_one(entry) for entry in fresh))
+        wanted = {**kept, **{v.model_id: v for v in loaded if isinstance(v, Version)}}
+        failures = {e["model_id"]: v for e, v in zip(fresh, loaded, strict=True) if isinstance(v, str)}
         self._take_over(route, wanted, failures)
+
+    async def _load_one(self, entry: dict[str, Any]) -> Version | str:
+        """A version, or why it cannot be loaded."""
+        try:
+            return await load(entry, self._root, self.report.counts_of(entry["model_id"]))
+        except LoadFailure as problem:
+            log.error("version.failed", model=entry["model_name"], version=entry["model_version"], reason=str(problem))
+            return str(problem)
 
     def _take_over(self, route: dict[str, Any], wanted: dict[str, Version], failures: dict[str, str]) -> None:
         """Traffic follows the new route when all of it is loaded. Else a service that runs keeps what it had; one that

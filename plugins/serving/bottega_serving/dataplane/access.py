@@ -93,10 +93,17 @@ class Access:
             raise Unauthenticated("temporary credentials are not accepted here: call with their token (X-Auth-Token)")
         return Signature(self, pending, key)
 
-    def user_of_token(self, token: str) -> User | None:
-        """The user a valid token is of, for the record of a refused call."""
-        known = self._tokens.get(token)
-        return known.user if known else None
+    def holder(self, token: str) -> tuple[str, str | None, str] | None:
+        """The ids of user and account, and the user's name where known, that a refused token was issued to.
+
+        None for a token that this platform never issued; one that has expired still says who uses it.
+        """
+        try:
+            claims = jwt.decode(token, self._public_key, ["EdDSA"], options={"verify_exp": False, "require": ["sub"]})
+        except jwt.InvalidTokenError:
+            return None
+        user = self._users.get(claims["sub"])
+        return claims["sub"], user.name if user else None, claims.get("acc", self._account_id)
 
     def user_of_key(self, access_key: str) -> User | None:
         key = self._keys.get(access_key)
@@ -129,7 +136,7 @@ class Access:
             raise InvalidToken("the token is not one this platform issued") from problem
         user = self._users.get(claims["sub"])
         if user is None:
-            raise Forbidden(f"{ACTION} on {self.urn}: no policy of this user allows it")
+            raise Forbidden(f"{ACTION} on {self.urn}: its user is of another account, gone or disabled")
         if claims["iat"] * 1000 < user.valid_from:
             raise InvalidToken("the token was revoked; get a new one")
         if claims.get("prj", self._project_id) != self._project_id:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from bottega.errors import ApiError, NotFound, TooLarge, Unauthenticated, Unavailable
-from bottega_serving.dataplane.access import Access, Signature, User
+from bottega_serving.dataplane.access import Access, Signature
 from bottega_serving.dataplane.report import Report
 from bottega_serving.dataplane.split import Split
 from bottega_serving.dataplane.versions import Version
@@ -141,12 +141,13 @@ class Application:
     def _record(
         self, access: Access, refused: ApiError, scope: Scope, token: bytes | None, authorization: bytes, source_ip: str
     ) -> None:
-        user: User | None
-        if token is not None:
-            user = access.user_of_token(token.decode("latin-1"))
-        else:
+        """Remember who was refused; a signature that is wrong names nobody, a key alone is no proof."""
+        who = access.holder(token.decode("latin-1")) if token is not None else None
+        if who is None and refused.status == 403:
             found = authorization.partition(b"Access=")[2].partition(b",")[0]
             user = access.user_of_key(found.decode("latin-1"))
+            who = (user.id, user.name, user.account_id) if user else None
+        user_id, user_name, account_id = who or (None, None, None)
         self.report.deny(
             status=refused.status,
             code=refused.code,
@@ -154,9 +155,9 @@ class Application:
             method=scope["method"],
             path=scope["path"],
             source_ip=source_ip,
-            user_id=user.id if user else None,
-            user_name=user.name if user else None,
-            account_id=user.account_id if user else None,
+            user_id=user_id,
+            user_name=user_name,
+            account_id=account_id,
         )
 
     async def _health(self, send: Send) -> None:

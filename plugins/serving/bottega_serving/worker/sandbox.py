@@ -1,8 +1,8 @@
 """Keeps user code away from the files and processes of the platform, by the kernel (Landlock, Linux 5.13).
 
 A worker runs under the same user as the data plane that started it, so file modes alone do not keep it from reading
-that one's credentials. Landlock does: what is not listed cannot be opened, and no process outside can be traced or
-looked into through /proc. It cannot be undone, and holds for everything the worker starts.
+that one's credentials. Landlock does: what is not listed cannot be opened, other processes under /proc included, and
+no process outside can be traced. It cannot be undone, and holds for everything the worker starts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _READ = 1 << 0 | 1 << 2 | 1 << 3  # execute, read file, read directory
 _FILE_ONLY = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 
-SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/proc", "/sys")
+SYSTEM = (
+    *("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt", "/sys"),
+    *(f"/proc/{name}" for name in ("self", "cpuinfo", "meminfo", "stat", "version", "sys", "driver", "filesystems")),
+)
 DEVICES = (
     "/dev/null",
     "/dev/zero",

@@ -1,0 +1,158 @@
+"""Who may call a service: checked in the data plane, at once after a change, and told to the audit trail."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from bottega import signing
+from bottega.entities import User
+from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
+
+BODY = {"input": [[1.0]]}
+
+
+def policy(effect: str = "Allow", **statement: Any) -> dict[str, Any]:
+    rule = {"Effect": effect, "Action": ["modelarts:service:access"], **statement}
+    return {"Version": "1.1", "Statement": [rule]}
+
+
+def token_of(running: RunningPlatform, tenant: Tenant, expires_s: float = 600, scope: str | None = None) -> str:
+    identity = running.platform().identity
+
+    async def issue() -> str:
+        return identity.issue_token(await identity.principal(tenant.user_id, scope=scope), expires_s)
+
+    return running.run(issue())
+
+
+def with_token(call: Any, token: str, header: str = "X-Auth-Token") -> httpx.Response:
+    value = token if header == "X-Auth-Token" else f"Bearer {token}"
+    return httpx.post(call.address, json=BODY, headers={header: value})
+
+
+def answers(call: Any, status: int) -> bool:
+    return bool(call.post(BODY).status_code == status)
+
+
+@pytest.fixture
+def call(server: Any) -> Any:
+    return server.deploy(server.linear(2.0, "1.0.0"))
+
+
+def test_tokens_and_signatures(
+    call: Any, server: Any, running: RunningPlatform, tenant: Tenant, stranger: Tenant
+) -> None:
+    token = token_of(running, tenant)
+    assert with_token(call, token).json() == {"output": [[2.0]]}
+    assert with_token(call, token, "Authorization").status_code == 200
+    assert with_token(call, token_of(running, tenant, scope=tenant.project_id)).status_code == 200
+    assert call(BODY) == {"output": [[2.0]]}
+
+    def refused(answer: httpx.Response, status: int, told: str) -> None:
+        assert answer.status_code == status, answer.text
+        assert told in answer.json()["error_msg"]
+        assert answer.json()["error_code"].startswith(("APIGW.", "ModelArts."))
+        assert answer.headers["x-request-id"]
+
+    refused(httpx.post(call.address, json=BODY), 401, "no credentials")
+    refused(with_token(call, "nonsense"), 401, "not one this platform issued")
+    head, claims, signature = token.split(".")
+    refused(with_token(call, ".".join((head, claims, signature[::-1]))), 401, "not one this platform issued")
+    refused(with_token(call, token_of(running, tenant, -1)), 401, "expired")
+    refused(with_token(call, token_of(running, stranger)), 403, "modelarts:service:access")
+    refused(with_token(call, token_of(running, tenant, scope=stranger.project_id)), 403, "scoped to project")
+
+    def signed(now: float, keys: Tenant = tenant, secret: str | None = None) -> dict[str, str]:
+        secret_key = secret or keys.secret_key
+        return signing.sign("POST", call.address, {"Host": host}, b"{}", keys.access_key, secret_key, now=now)
+
+    host = call.address.split("/")[2]
+    for headers, told in (
+        (signed(time.time() - 3600), "seconds old"),
+        (signed(time.time(), secret="wrong"), "does not match"),
+        (signed(time.time(), stranger), "access key"),
+        ({"Authorization": "Basic abc"}, "Authorization must read"),
+    ):
+        refused(httpx.post(call.address, content=b"{}", headers=headers), 401, told)
+    changed = httpx.post(call.address, content=b'{"input": [[9]]}', headers=signed(time.time()))
+    refused(changed, 401, "does not match")
+
+
+def test_policies_decide_and_say_why(
+    call: Any, server: Any, running: RunningPlatform, tenant: Tenant, stranger: Tenant
+) -> None:
+    nobody, somebody = tenant.user([]), tenant.user([policy()])
+    denied = tenant.user([policy(), policy("Deny")])
+    here = tenant.user([policy(Condition={"IpAddress": {"g:SourceIp": ["127.0.0.1"]}})])
+    elsewhere = tenant.user([policy(), policy("Deny", Condition={"NotIpAddress": {"g:SourceIp": ["10.0.0.0/8"]}})])
+    other_thing = tenant.user([policy(Resource=["bottega:serving:*:service/other"])])
+    for user in (somebody, here):
+        wait_until(partial(answers, server.call(call.service_id, user), 200))
+    wait_until(partial(answers, server.call(call.service_id, elsewhere), 403))
+    for user, status, told in (
+        (elsewhere, 403, "Deny modelarts:service:access"),
+        # Their secrets are not with the data plane at all.
+        (denied, 401, "nobody who may call this service"),
+        (nobody, 401, "nobody who may call this service"),
+        (other_thing, 401, "nobody who may call this service"),
+        (stranger, 401, "nobody who may call this service"),
+    ):
+        answer = server.call(call.service_id, user).post(BODY)
+        assert (answer.status_code, told in answer.json()["error_msg"]) == (status, True), answer.text
+    answer = with_token(call, token_of(running, denied))
+    assert (answer.status_code, "denied by statement 0 of policy" in answer.text) == (403, True), answer.text
+    answer = with_token(call, token_of(running, nobody))
+    assert (answer.status_code, "no statement allows modelarts:service:access" in answer.text) == (403, True)
+
+
+def test_what_identity_changes_counts_at_once(call: Any, server: Any, running: RunningPlatform, tenant: Tenant) -> None:
+    user = tenant.user([policy()])
+    token = token_of(running, user)
+    wait_until(lambda: with_token(call, token).status_code == 200)
+
+    async def change(**fields: Any) -> None:
+        async with running.platform().database.transaction() as tx:
+            row = await tx.session.get(User, user.user_id)
+            assert row is not None
+            for name, value in fields.items():
+                setattr(row, name, value)
+            tx.session.add(row)
+        running.platform().identity.invalidate()
+
+    running.run(change(tokens_valid_from=int(time.time() * 1000) + 1))
+    began = time.monotonic()
+    wait_until(lambda: with_token(call, token).status_code == 401)
+    assert time.monotonic() - began < 5
+    wait_until(lambda: server.call(call.service_id, user).post(BODY).status_code == 200)
+    running.run(change(enabled=False))
+    wait_until(lambda: server.call(call.service_id, user).post(BODY).status_code == 401)
+
+
+def test_refused_calls_reach_the_audit_trail(
+    call: Any, running: RunningPlatform, tenant: Tenant, events: RecordedEvents
+) -> None:
+    httpx.post(call.address, json=BODY)
+    recorded = events.wait("core.api.called.v1", status=401, action="modelarts:service:access")
+    assert recorded.data["path"] == f"/v1/infers/{call.service_id}"
+    assert recorded.data["resource"].endswith(f"service/{call.service_id}")
+    user = tenant.user([policy(), policy("Deny")])
+    wait_until(lambda: with_token(call, token_of(running, user)).status_code == 403)
+    denied = events.wait("core.api.called.v1", status=403, user_id=user.user_id, action="modelarts:service:access")
+    assert "denied by statement" in denied.data["reason"]
+
+
+def test_a_workload_s_own_limits_hold(call: Any, running: RunningPlatform, tenant: Tenant) -> None:
+    identity = running.platform().identity
+
+    async def issue(document: str) -> str:
+        return identity.issue_token(await identity.principal(tenant.user_id), 600, session_policy=document)
+
+    narrow = '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["obs:*:*"]}]}'
+    wide = '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["modelarts:service:access"]}]}'
+    assert with_token(call, running.run(issue(narrow))).status_code == 403
+    assert with_token(call, running.run(issue(wide))).status_code == 200
