@@ -135,7 +135,7 @@ class Client:
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         present = {k: v for k, v in (params or {}).items() if v is not None}
-        return _body(self.request("GET", path, params=present))
+        return _body(self.request("GET", path, params=present or None))
 
     def post(self, path: str, json: Any = None) -> Any:
         return _body(self.request("POST", path, json=json))
@@ -147,7 +147,7 @@ class Client:
         return _body(self.request("DELETE", path, json=json))
 
     def pages(
-        self, path: str, key: str, params: Mapping[str, Any] | None = None, limit: int = 100
+        self, path: str, key: str, params: Mapping[str, Any] | None = None, limit: int = 50
     ) -> Iterator[dict[str, Any]]:
         """Every row of a list whose answer holds its rows under `key`, fetched page by page by row offset."""
         offset = 0
