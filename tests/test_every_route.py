@@ -13,7 +13,6 @@ from bottega.application import GuardedRoute, every_route
 from bottega.client import SigningAuth
 from bottega.testing import RunningPlatform, Tenant
 
-
 REFUSED = (401, 403)
 """401 where a route takes credentials of its own, such as a one-time link."""
 
@@ -31,7 +30,7 @@ def call(
     path = route.path.replace("{project_id}", project)
     path = re.sub(r"{([^}:]+)(:[^}]*)?}", "00000000-0000-4000-8000-000000000000", path)
     auth = SigningAuth(who.access_key, who.secret_key) if who else None
-    json = {} if method in ("POST", "PUT", "PATCH") else None
+    json: dict[str, str] | None = {} if method in ("POST", "PUT", "PATCH") else None
     return httpx.request(method, running.url + path, json=json, auth=auth, timeout=30)
 
 

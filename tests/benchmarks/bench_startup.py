@@ -73,7 +73,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     binaries = Path(sys.executable).parent
-    first, later, memory, parts = [], [], [], {}
+    first: list[float] = []
+    later: list[float] = []
+    memory: list[float] = []
+    parts: dict[str, float] = {}
     for _ in range(RUNS):
         with tempfile.TemporaryDirectory() as directory:
             for times in (first, later):

@@ -96,18 +96,23 @@ def test_can_i_says_who_decided(tenant: Tenant) -> None:
     assert refused.value.status == 403
 
 
-def test_errors_have_the_vendors_shape(tenant: Tenant) -> None:
-    for call, status, code in (
-        (lambda: tenant.client.get("/v9/nothing"), 404, "APIGW.0101"),
-        (lambda: tenant.client.delete("/v1/whoami"), 405, "APIGW.0101"),
-        (lambda: tenant.client.get("/v1/{project_id}/resources", {"limit": "many"}), 400, "ModelArts.0101"),
-        (lambda: tenant.client.get("/v1/{project_id}/lineage", {"urn": "x"}), 400, "ModelArts.0101"),
-        (lambda: tenant.client.post("/v1/{project_id}/permissions/check", {"action": 1}), 400, "ModelArts.0101"),
-    ):
-        with pytest.raises(ApiFailure) as refused:
-            call()
-        assert (refused.value.status, refused.value.error_code) == (status, code)
-        assert refused.value.request_id
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/v9/nothing", None, 404, "APIGW.0101"),
+        ("DELETE", "/v1/whoami", None, 405, "APIGW.0101"),
+        ("GET", "/v1/{project_id}/resources?limit=many", None, 400, "ModelArts.0101"),
+        ("GET", "/v1/{project_id}/lineage?urn=x", None, 400, "ModelArts.0101"),
+        ("POST", "/v1/{project_id}/permissions/check", {"action": 1}, 400, "ModelArts.0101"),
+    ],
+)
+def test_errors_have_the_vendors_shape(
+    tenant: Tenant, method: str, path: str, body: dict[str, int] | None, status: int, code: str
+) -> None:
+    with pytest.raises(ApiFailure) as refused:
+        tenant.client.request(method, path, json=body)
+    assert (refused.value.status, refused.value.error_code) == (status, code)
+    assert refused.value.request_id
 
 
 def test_malformed_json_is_a_clear_400(tenant: Tenant) -> None:

