@@ -18,8 +18,7 @@ from typing import Any
 
 from bottega.client import ApiFailure, Client
 from bottega_dataset.manifest import parse_line
-from bottega_dataset.query import LABELED, UNLABELED
-from bottega_dataset.sample import SampleRecord
+from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord
 from bottega_dataset.transfer import Objects
 
 _ALL = "/v2/{project_id}/datasets"

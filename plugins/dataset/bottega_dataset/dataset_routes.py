@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from bottega.database import AsyncSession, Transaction
 from bottega.errors import Invalid
@@ -144,7 +144,6 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     @routes.delete(_ONE, status_code=204, response_class=Response)
     async def delete_dataset(
         dataset_id: str,
-        with_versions: bool = Query(True, description="Versions go with their dataset in any case."),
         caller: Caller = requires("modelarts:dataset:delete", "dataset/{dataset_id}"),
     ) -> None:
         """Delete a dataset; the objects it was made of, and those it published, stay in storage."""

@@ -9,7 +9,8 @@ from bottega.platform import Platform
 from bottega_dataset import versions
 from bottega_dataset.entities import Task
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.query import LABELED, UNLABELED, SampleFilter, narrowed
+from bottega_dataset.query import SampleFilter, narrowed
+from bottega_dataset.sample import LABELED, UNLABELED
 from bottega_dataset.snapshot import ManifestFile, read, snapshot
 from bottega_dataset.tasks import Running
 

@@ -13,7 +13,7 @@ from bottega.platform import Platform
 from bottega_dataset import samples
 from bottega_dataset.entities import Dataset
 from bottega_dataset.events import LabelsChanged
-from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest
+from bottega_dataset.extension_points import ImportRequest
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.sample import Problem, SampleRecord
 from bottega_dataset.tasks import Running
@@ -116,10 +116,8 @@ def _chosen(records: Sequence[SampleRecord], params: Mapping[str, Any]) -> list[
     return kept
 
 
-def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: ObjectPath) -> tuple[DatasetType, Importer]:
+def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: ObjectPath) -> None:
     """Raises Invalid when no importer reads this into such a dataset, or the path cannot be what it wants."""
-    kind = kinds.of(dataset.dataset_type)
-    importer = kinds.importer(import_type, dataset.dataset_type)
+    kinds.importer(import_type, dataset.dataset_type)
     if import_type == "manifest" and (not path.key or path.key.endswith("/")):
         raise Invalid(f"import_path '{path}' is a folder; name the manifest file itself")
-    return kind, importer

@@ -13,9 +13,8 @@ from sqlmodel import col, select
 from bottega.context import now_ms
 from bottega.errors import Invalid
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
-from bottega_dataset.sample import HUMAN
+from bottega_dataset.sample import HUMAN, LABELED, UNLABELED
 
-LABELED, UNLABELED = "__ALL__", "__NONE__"
 _DAYS = {"day": 1, "week": 7, "month": 30}
 _KNOWN = ("hard", "label_list", "labeler", "sample_dir", "sample_name", "sample_time", "score")
 

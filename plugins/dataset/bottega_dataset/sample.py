@@ -11,6 +11,8 @@ from typing import Any
 CONTENT = "content://"
 USAGES = ("TRAIN", "EVAL", "TEST", "INFERENCE")
 HUMAN = "human"
+LABELED, UNLABELED = "__ALL__", "__NONE__"
+"""The API's ``sample_state``."""
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 

@@ -10,8 +10,7 @@ from bottega.objects import ObjectPath
 from bottega_dataset.datasets import Found
 from bottega_dataset.entities import DatasetVersion, Sample, Task, TaskProblem
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.query import LABELED, UNLABELED
-from bottega_dataset.sample import CONTENT, Annotation
+from bottega_dataset.sample import CONTENT, LABELED, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
 _IMPORT_STATES = {"queued": "QUEUING", "running": "RUNNING", "completed": "COMPLETED", "failed": "FAILED"}

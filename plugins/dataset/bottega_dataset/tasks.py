@@ -74,15 +74,10 @@ async def problems(session: AsyncSession, task_id: str, offset: int, limit: int)
 class Running:
     """A task being performed. What `commit` writes is kept for good, and performing goes on from there."""
 
-    def __init__(self, database: Database, task: Task, dataset: Dataset, problems_kept: int) -> None:
+    def __init__(self, task: Task, dataset: Dataset, problems_kept: int) -> None:
         self.task = task
         self.dataset = dataset
-        self._database = database
         self._problems_kept = problems_kept
-
-    @property
-    def database(self) -> Database:
-        return self._database
 
     async def commit(
         self,
@@ -156,7 +151,7 @@ class Tasks:
         if dataset is None:
             await self._fail(task, NotFound("the dataset was deleted"))
             return
-        running = Running(self._database, task, dataset, self._problems_kept)
+        running = Running(task, dataset, self._problems_kept)
         try:
             async with self._database.transaction() as tx:
                 await running.commit(tx)

@@ -1,0 +1,87 @@
+"""``bottega datasets`` from the command line, on a running platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from bottega.cli_support import OPTIONS
+from bottega.client import ApiFailure
+from bottega.testing import Tenant
+from bottega_dataset.commands import datasets as commands
+
+
+class Cli:
+    def __init__(self) -> None:
+        self._app = typer.Typer()
+        self._app.add_typer(commands, name="datasets")
+
+    def run(self, *words: str) -> Result:
+        return CliRunner().invoke(self._app, ["datasets", *words])
+
+    def json(self, *words: str) -> Any:
+        result = self.run(*words)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def cli(tenant: Tenant, tmp_path: Path) -> Iterator[Cli]:
+    file = tmp_path / "credentials.json"
+    keys = {"access_key": tenant.access_key, "secret_key": tenant.secret_key}
+    file.write_text(json.dumps({"url": tenant.running.url, "project_id": tenant.project_id, **keys}))
+    OPTIONS.credentials, OPTIONS.as_json = file, True
+    yield Cli()
+    OPTIONS.credentials, OPTIONS.as_json = None, False
+
+
+def test_the_daily_work(cli: Cli, bucket: str, pictures: str, tmp_path: Path) -> None:
+    assert cli.run("create", "animals", "--output", f"s3://{bucket}/out/", "--label", "Bird").exit_code == 0
+    task = cli.json("import", "animals", pictures)
+    assert (task["imported_sample_count"], len(task["problems"])) == (13, 1)
+    assert [row["dataset_name"] for row in cli.json("list")] == ["animals"]
+    shown = cli.json("show", "animals", "--samples", "10", "--unlabeled")
+    assert len(shown["samples"]) == 3
+    assert {x["name"]: x["sample_count"] for x in shown["label_stats"]} == {"Bird": 0, "Cat": 6, "Dog": 4}
+    ids = tmp_path / "ids"
+    ids.write_text("\n".join(s["sample_id"] for s in shown["samples"]))
+    assert cli.run("label", "animals", "Bird", "--file", str(ids)).exit_code == 0
+    version = cli.json("publish", "animals", "--train", "0.8", "--version", "gold")
+    assert (version["version_name"], version["annotated_sample_count"]) == ("gold", 13)
+    assert [row["version_name"] for row in cli.json("versions", "animals")] == ["gold"]
+    exported = cli.json("export", "animals", f"s3://{bucket}/exported/", "--version", "gold")
+    assert exported["finished_sample_count"] == 13
+    assert cli.run("delete", "animals", "--yes").exit_code == 0
+    assert cli.json("list") == []
+
+
+def test_tables_for_people(cli: Cli, bucket: str, pictures: str) -> None:
+    OPTIONS.as_json = False
+    made = cli.run("create", "animals", "--output", f"s3://{bucket}/out/", "--input", pictures)
+    assert made.exit_code == 0
+    assert "13 samples imported" in made.output
+    assert "left out" in made.output
+    shown = cli.run("show", "animals", "--samples", "2")
+    assert shown.exit_code == 0
+    assert "Cat" in shown.output
+    refused = cli.run("delete", "animals")
+    assert refused.exit_code == 1
+    assert "animals" in cli.run("list").output
+
+
+def test_wrong_use_and_failures(cli: Cli, bucket: str) -> None:
+    assert cli.run("create", "x", "--output", f"s3://{bucket}/x/", "--type", "smell").exit_code == 2
+    assert cli.run("label", "x", "Cat").exit_code == 2
+    missing = cli.run("show", "nothing")
+    assert isinstance(missing.exception, ApiFailure)
+    assert "no dataset 'nothing'" in missing.exception.message
+    cli.run("create", "animals", "--output", f"s3://{bucket}/out/")
+    empty = cli.run("publish", "animals")
+    assert isinstance(empty.exception, ApiFailure)
+    assert empty.exception.status == 409

