@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nats.errors
 import structlog
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
@@ -92,11 +91,6 @@ class NatsConnection:
         self._closing = True
         if self._reopening is not None:
             self._reopening.cancel()
-        if self.connected:
-            try:
-                await self.nc.flush(timeout=2)
-            except nats.errors.Error as error:
-                log.warning("nats.not_flushed", reason=str(error))
         await self.nc.close()
 
     async def _connect(self) -> None:
