@@ -21,7 +21,10 @@ class NotebookStarted(Event, type="notebook.instance.started.v1"):
 
 
 class NotebookStopped(Event, type="notebook.instance.stopped.v1"):
-    """JupyterLab has ended as asked. `reason` is ``user``, ``lease`` or ``inside`` (shut down from within)."""
+    """JupyterLab has ended, but not by a failure.
+
+    `reason` is ``user``, ``lease``, ``inside`` (shut down from within) or ``platform`` (which was stopped itself).
+    """
 
     notebook_id: str
     name: str

@@ -13,6 +13,7 @@ KEY_HEADER = "X-Bottega-Notebook-Key"
 USER_HEADER = "X-Bottega-User"
 FOLDER = "work"
 """Where users see their files, as on the vendor's notebooks (002 §4.1.3.3)."""
+_PACKAGES = ".local/packages"
 
 _SESSION_POLICY: dict[str, Any] = {
     "Version": "1.1",
@@ -65,12 +66,13 @@ def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float) -> 
             "JUPYTERLAB_SETTINGS_DIR": "{dir}/.jupyter/lab/user-settings",
             "JUPYTERLAB_WORKSPACES_DIR": "{dir}/.jupyter/lab/workspaces",
             "IPYTHONDIR": "{dir}/.ipython",
-            "PIP_TARGET": "{dir}/.local/packages",
-            "PYTHONPATH": "{dir}/.local/packages",
+            "PIP_TARGET": f"{{dir}}/{_PACKAGES}",
+            "PYTHONPATH": f"{{dir}}/{_PACKAGES}",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "SHELL": "/bin/bash",
         },
-        files={f"{FOLDER}/.keep": ""},
+        # A folder that is not there when Python starts is not looked into later.
+        files={f"{folder}/.keep": "" for folder in (FOLDER, _PACKAGES)},
         persistent_dir=f"notebook-{notebook_id}",
         ports=[PORT],
         readiness=f"{PORT}:{base}api",

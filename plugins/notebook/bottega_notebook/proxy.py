@@ -50,7 +50,8 @@ _NOT_FORWARDED = _HOP_BY_HOP | {
 }
 # Jupyter's cookies would log a browser in to it directly, past the platform.
 _NOT_RETURNED = _HOP_BY_HOP | {"set-cookie", "server"}
-_RECHECK_S = 30.0
+RECHECK_S = 30.0
+"""How often an open websocket is checked again, so that a right taken away ends it."""
 _CLOSED_BY_PLATFORM = 1008
 
 
@@ -166,7 +167,7 @@ async def _to_browser(websocket: WebSocket, upstream: ClientConnection) -> Close
 
 async def _watch(still_allowed: Callable[[], Awaitable[None]]) -> Close:
     while True:
-        await asyncio.sleep(_RECHECK_S)
+        await asyncio.sleep(RECHECK_S)
         try:
             await still_allowed()
         except ApiError as refused:

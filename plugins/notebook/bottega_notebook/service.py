@@ -7,7 +7,8 @@ CREATING        —                                    create
 STARTING        STOPPED, or one of the failed        start
 RUNNING         CREATING, STARTING                   JupyterLab answers
 STOPPING        RUNNING                              stop, or the end of the lease
-STOPPED         STOPPING, RUNNING                    JupyterLab has ended as asked, or from within
+STOPPED         any of the four above                JupyterLab has ended as asked, from within, or
+                                                     because the platform stops
 CREATE_FAILED   CREATING                             JupyterLab did not start
 START_FAILED    STARTING                             JupyterLab did not start
 ERROR           RUNNING                              JupyterLab died
@@ -230,11 +231,11 @@ class Notebooks:
         if instance is None or instance.resource.status in (*AT_REST, DELETED):
             return
         resource, notebook = instance.resource, instance.notebook
-        before, outcome = resource.status, None
+        before = resource.status
         happened: Event
-        if before == STOPPING or (before == RUNNING and event.state == "succeeded"):
+        if before == STOPPING or event.state == "stopped" or (before == RUNNING and event.state == "succeeded"):
             outcome = STOPPED
-            reason = notebook.stop_reason or "inside"
+            reason = notebook.stop_reason or ("platform" if event.state == "stopped" else "inside")
             happened = NotebookStopped(notebook_id=notebook.id, name=resource.name, reason=reason)
         else:
             outcome = {CREATING: CREATE_FAILED, STARTING: START_FAILED}.get(before, ERROR)

@@ -80,11 +80,13 @@ def digits() -> Digits:
             loss: Any = torch.nn.functional.cross_entropy(network(x[batch]), y[batch])
             loss.backward()
             optimizer.step()
-    return Digits(rows, classes, script_of(network.eval()), json.dumps(CONFIG).encode())
+    return Digits(rows, classes, traced(network.eval()), json.dumps(CONFIG).encode())
 
 
-def script_of(network: torch.nn.Module) -> bytes:
+def traced(network: torch.nn.Module) -> bytes:
+    """As the training examples write it."""
     file = io.BytesIO()
-    scripted: Any = torch.jit.script(network)
-    torch.jit.save(scripted, file)
+    trace: Any = torch.jit.trace  # has no types
+    with torch.no_grad():
+        torch.jit.save(trace(network, torch.zeros(2, 1, 8, 8)), file)
     return file.getvalue()

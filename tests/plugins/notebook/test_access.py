@@ -6,16 +6,19 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from websockets.exceptions import InvalidStatus
+from sqlmodel import select
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from bottega.client import ApiFailure, Client
+from bottega.entities import GroupMember
 from bottega.testing import Tenant
 from bottega_notebook.access import ACTION, COOKIE
 from bottega_notebook.cell import run_cell
@@ -81,6 +84,24 @@ def test_a_cell_works_for_its_owner(shared: Any) -> None:
     assert f"{shared.tenant.name} {shared.tenant.project_id}\n1\n403\n" in result.text
     assert "progress" in result.text
     assert "".join(pieces) == result.text
+
+
+def test_what_pip_installs_lands_on_the_notebooks_own_disk(shared: Any, tmp_path: Path) -> None:
+    package = tmp_path / "brought_along"
+    package.mkdir()
+    (package / "brought_along.py").write_text("answer = 42\n")
+    setup = "[project]\nname = 'brought-along'\nversion = '1'\n[tool.hatch.build]\ninclude = ['*.py']\n"
+    build = "[build-system]\nrequires = []\nbuild-backend = 'hatchling.build'\n"
+    (package / "pyproject.toml").write_text(setup + build)
+    code = f"""
+        !pip install --quiet --no-index --no-build-isolation {package}
+        import brought_along
+        print(brought_along.answer, brought_along.__file__)
+    """
+    result = run_cell(shared.tenant.client, shared.id, dedent(code))
+    assert result.ok, result.text
+    assert "42 " in result.text
+    assert f"disks/notebook-{shared.id}/" in result.text
 
 
 def test_the_kernel_does_not_know_the_platforms_key(shared: Any) -> None:
@@ -205,6 +226,50 @@ def test_a_colleague_with_the_right_gets_in(shared: Any) -> None:
     colleague = shared.tenant.user([allowing(ACTION, resource=f"bottega:notebook:{project}:instance/{shared.id}")])
     assert colleague.client.get(f"{shared.path}/api/me")["identity"]["username"] == colleague.name
     assert run_cell(colleague.client, shared.id, "40 + 2").text == "42\n"
+
+
+def test_a_right_taken_away_ends_what_is_open(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bottega_notebook.proxy.RECHECK_S", 0.1)
+    tenant = shared.tenant
+    colleague = tenant.user([allowing(ACTION)])
+    made = tenant.client.post(f"{shared.path}/api/terminals", {})
+    link = colleague.client.post(f"{BASE}/{shared.id}/open")["url"]
+    cookie = httpx.get(link).cookies[COOKIE]
+    headers = {"Cookie": f"{COOKIE}={cookie}", "Origin": tenant.running.url}
+    url = "ws" + shared.url.removeprefix("http") + f"/terminals/websocket/{made['name']}"
+    with connect(url, additional_headers=headers, proxy=None) as socket:
+        socket.recv(timeout=20)
+        tenant.running.run(take_rights(tenant, colleague))
+        with pytest.raises(ConnectionClosedError):
+            list(socket)
+        assert socket.close_code == 1008
+    assert httpx.get(f"{shared.url}/api/status", headers=headers).status_code == 403
+
+
+async def take_rights(tenant: Tenant, user: Tenant) -> None:
+    """Out of all groups."""
+    platform = tenant.running.platform()
+    async with platform.database.transaction() as tx:
+        members = await tx.session.exec(select(GroupMember).where(GroupMember.user_id == user.user_id))
+        for member in members.all():
+            await tx.session.delete(member)
+    platform.identity.invalidate()
+
+
+def test_the_trail_holds_the_opening_and_not_every_keystroke(shared: Any) -> None:
+    with browser(shared) as session:
+        origin = {"Origin": shared.tenant.running.url}
+        assert session.post(f"{shared.path}/api/terminals", json={}, headers=origin).status_code == 200
+    stranger = shared.tenant.user()
+    with pytest.raises(ApiFailure):
+        stranger.client.get(f"{shared.path}/lab")
+    calls = [e.data for e in shared.tenant.events.all("core.api.called.v1")]
+    opened = [c for c in calls if c["trace"] == "openNotebook" and c["status"] == 200]
+    assert opened[-1]["resource_name"] == "lab"
+    assert opened[-1]["resource_type"] == "Notebook"
+    inside = [c for c in calls if c["path"].startswith("/notebooks/")]
+    assert {c["status"] for c in inside} <= {401, 403}
+    assert stranger.user_id in {c["user_id"] for c in inside}
 
 
 def test_jupyter_itself_opens_to_nobody(shared: Any) -> None:
