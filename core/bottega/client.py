@@ -100,14 +100,15 @@ class Client:
     def from_environment(cls) -> Client:
         """The platform of this process: inside a workload the platform's own, elsewhere that of the credentials file.
 
-        Reads ``BOTTEGA_ACCESS_FILE`` (a renewed token) or ``BOTTEGA_TOKEN`` with ``BOTTEGA_URL`` and
-        ``BOTTEGA_PROJECT_ID``, else the file named by
-        ``BOTTEGA_CREDENTIALS`` (default ``bottega-data/credentials.json``). Raises Unreachable when there is neither.
+        Reads ``BOTTEGA_PROJECT_ID`` with ``BOTTEGA_ACCESS_FILE`` (address and renewed token) or with ``BOTTEGA_URL``
+        and ``BOTTEGA_TOKEN``, else the file named by ``BOTTEGA_CREDENTIALS`` (default
+        ``bottega-data/credentials.json``). Raises Unreachable when there is neither.
         """
         token, access = os.environ.get("BOTTEGA_TOKEN"), os.environ.get("BOTTEGA_ACCESS_FILE")
         if access:
-            known = os.environ["BOTTEGA_URL"], os.environ["BOTTEGA_PROJECT_ID"]
-            return cls(*known, auth=RenewedToken(Path(access)))
+            # The file's address, not BOTTEGA_URL: a platform that was restarted may listen elsewhere.
+            url = json.loads(Path(access).read_text("utf-8"))["url"]
+            return cls(url, os.environ["BOTTEGA_PROJECT_ID"], auth=RenewedToken(Path(access)))
         if token:
             return cls(os.environ["BOTTEGA_URL"], os.environ["BOTTEGA_PROJECT_ID"], token=token)
         return cls.from_file(Path(os.environ.get(CREDENTIALS_VARIABLE, DEFAULT_CREDENTIALS)))
