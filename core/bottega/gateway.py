@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bottega import signing
-from bottega.context import Principal, act_as, acting, now_ms
-from bottega.database import Transaction
-from bottega.entities import DEFAULT_WORKSPACE, Project
+from bottega.calls import CHANGING, Call, current_call
+from bottega.context import Principal, act_as, acting
+from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import (
     ApiError,
     Conflict,
@@ -41,107 +40,16 @@ from bottega.errors import (
     Unauthenticated,
     Unavailable,
 )
-from bottega.events import Event, uuid7
+from bottega.events import uuid7
 from bottega.iam import Decision
 from bottega.objects import ObjectPath
-from bottega.urn import PLATFORM, Urn
+from bottega.urn import PLATFORM
 
 if TYPE_CHECKING:
     from bottega.platform import Platform
-    from bottega.plugins import Action
 
 log = structlog.get_logger("bottega.gateway")
 _HEALTH = ("/healthz", "/readyz")
-CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
-
-
-class ApiCalled(Event, type="core.api.called.v1"):
-    """Someone called the API to change something, or was refused. Reads that were allowed are not recorded.
-
-    When `status` turns out different from what committed with the change, a second event of the same `request_id`
-    follows; the later one counts.
-    """
-
-    request_id: str
-    method: str
-    path: str
-    status: int
-    action: str | None
-    trace: str | None
-    resource_type: str | None
-    resource: str | None
-    resource_name: str | None
-    account_id: str | None
-    user_id: str | None
-    user_name: str | None
-    source_ip: str | None
-    code: str | None
-    reason: str | None
-    at: int
-
-
-@dataclass
-class Call:
-    """What is known about the request being served."""
-
-    request_id: str
-    method: str
-    path: str
-    source_ip: str | None
-    principal: Principal | None = None
-    project: Project | None = None
-    action: str | None = None
-    trace: str | None = None
-    resource_type: str | None = None
-    resource: str | None = None
-    resource_name: str | None = None
-    status: int = 200
-    code: str | None = None
-    reason: str | None = None
-    recorded_status: int | None = None
-
-    def describe(self, action: str, known: Action | None, route: object) -> None:
-        """Say which action this is a call of, and what its route answers when all goes well."""
-        self.action = action
-        if known is not None:
-            self.trace, self.resource_type = known.trace, known.resource_type
-        self.status = getattr(route, "status_code", None) or 200
-
-    def event(self, status: int) -> ApiCalled:
-        principal = self.principal
-        return ApiCalled(
-            request_id=self.request_id,
-            method=self.method,
-            path=self.path,
-            status=status,
-            action=self.action,
-            trace=self.trace,
-            resource_type=self.resource_type,
-            resource=self.resource,
-            resource_name=self.resource_name,
-            account_id=principal.account_id if principal else None,
-            user_id=principal.user_id if principal else None,
-            user_name=principal.user_name if principal else None,
-            source_ip=self.source_ip,
-            code=self.code,
-            reason=self.reason,
-            at=now_ms(),
-        )
-
-    @property
-    def urn(self) -> Urn:
-        return Urn("core", self.project.id if self.project else PLATFORM, "call", self.request_id)
-
-
-_call: ContextVar[Call | None] = ContextVar("bottega_call", default=None)
-
-
-def record_call(tx: Transaction) -> None:
-    """Commit the record of the call together with the first change it makes."""
-    call = _call.get()
-    if call and call.method in CHANGING and call.action and call.recorded_status is None:
-        call.recorded_status = call.status
-        tx.speaking_as("core").emit(call.event(call.status), call.urn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +119,7 @@ class Requirement:
 
     async def __call__(self, connection: HTTPConnection) -> Caller:
         platform: Platform = connection.app.state.platform
-        call = _call.get()
+        call = current_call.get()
         assert call is not None
         call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
         call.trace = self.trace or call.trace
@@ -242,7 +150,7 @@ class Public:
     action: str | None = None
 
     async def __call__(self, connection: HTTPConnection) -> Call:
-        call = _call.get()
+        call = current_call.get()
         assert call is not None
         if self.action is not None:
             platform: Platform = connection.app.state.platform
@@ -361,7 +269,7 @@ class Edge:
             await _not_yet(scope, receive, send)
             return
         call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None)
-        token = _call.set(call)
+        token = current_call.set(call)
         began = time.perf_counter()
         received = 0
 
@@ -392,7 +300,7 @@ class Edge:
                     if call.status < 500:
                         raise
         finally:
-            _call.reset(token)
+            current_call.reset(token)
             route = scope.get("route")
             template = getattr(route, "path", "unrouted")
             self.platform.metrics.request(call.method, template, call.status, time.perf_counter() - began)
@@ -427,7 +335,7 @@ def install_error_handlers(app: FastAPI) -> None:
     """Give every failure the vendor's shape (sdk_spec §1.4)."""
 
     def answer(error: ApiError) -> JSONResponse:
-        call = _call.get()
+        call = current_call.get()
         if call:
             call.code, call.reason = error.code, error.message
         return JSONResponse(error_body(error), error.status)

@@ -26,12 +26,13 @@ from bottega.backends import (
     WorkloadStopRequested,
 )
 from bottega.bus import Bus, BusOptions, DeliveryExhausted, DeliveryPolicy, NatsOptions
+from bottega.calls import ApiCalled, record_call
 from bottega.database import Database
 from bottega.embedded import DataDirLock, EmbeddedNats, EmbeddedObjectStore
 from bottega.entities import Project
 from bottega.errors import ConfigError
 from bottega.events import Event
-from bottega.gateway import ApiCalled, Limiter, record_call
+from bottega.gateway import Limiter
 from bottega.identity import Identity, Issued
 from bottega.metrics import Metrics
 from bottega.nats_auth import NatsAuthority

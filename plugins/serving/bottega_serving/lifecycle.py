@@ -9,11 +9,11 @@ import structlog
 from sqlmodel import col, select
 
 from bottega.backends import WorkloadFinished, WorkloadStarted
+from bottega.calls import ApiCalled
 from bottega.context import now_ms
 from bottega.database import Transaction
 from bottega.errors import Conflict
 from bottega.events import Received, uuid7
-from bottega.gateway import ApiCalled
 from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_serving.entities import Calls, Denials, Service, ServiceUpdate
@@ -147,11 +147,13 @@ class Lifecycle:
         if any(state["state"] == "loading" for state in states.values()):
             return
         await self._settle_update(tx, service, report["route_revision"], "FAIL" if failures else "SUCCESS")
+        if report["route_revision"] != service.revision:
+            return
         if failures and service.status == "running":
             service.error_msg = "; ".join(failures)
             await self._services.set_status(tx, service, "concerning")
             note(tx, service, service.error_msg, abnormal=True)
-        elif not failures and service.status == "concerning" and report["route_revision"] == service.revision:
+        elif not failures and service.status == "concerning":
             service.error_msg = ""
             await self._services.set_status(tx, service, "running")
             note(tx, service, "all versions of the service work")

@@ -9,10 +9,11 @@ import jwt
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field, model_validator
 
+from bottega.calls import Call
 from bottega.context import Principal, now_ms
 from bottega.entities import Account, Project
 from bottega.errors import NotFound, Unauthenticated
-from bottega.gateway import Call, Caller, public, requires
+from bottega.gateway import Caller, public, requires
 from bottega.platform import Platform
 
 from .accounts import Projects
