@@ -132,7 +132,10 @@ def predict(
         told = (body.get("error_code", ""), body.get("error_msg", ""))
         raise ApiFailure(answer.status_code, *told, answer.headers.get("x-request-id", ""))
     note(f"answered by version {answer.headers.get('x-model-version')}")
-    console.print_json(json.dumps(body)) if not OPTIONS.as_json else show(body)
+    if OPTIONS.as_json:
+        show(body)
+    else:
+        console.print_json(json.dumps(body))
 
 
 @services.command("stop")

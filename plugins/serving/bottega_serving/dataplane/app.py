@@ -131,12 +131,16 @@ class Application:
     async def _read(self, receive: Receive) -> bytes:
         message = await receive()
         body: bytes = message.get("body", b"")
-        while message.get("more_body") and len(body) <= self._max_body:
+        if not message.get("more_body"):
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body") and size <= self._max_body:
             message = await receive()
-            body += message.get("body", b"")
-        if len(body) > self._max_body:
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        if size > self._max_body:
             raise TooLarge(f"the request body is larger than {self._max_body >> 20} MB")
-        return bytes(body)
+        return b"".join(parts)
 
     def _record(
         self, access: Access, refused: ApiError, scope: Scope, token: bytes | None, authorization: bytes, source_ip: str
