@@ -84,6 +84,19 @@ def test_an_extension_point_is_named_after_its_owner() -> None:
         assert [n for n in names if not n.startswith(f"bottega_{plugin.name.replace('-', '_')}_")] == []
 
 
+def test_every_conformance_suite_is_listed() -> None:
+    folder = ROOT / "core" / "bottega" / "testing" / "conformance"
+    suites = [
+        f"bottega.testing.conformance.{file.stem}.{node.name}"
+        for file in folder.glob("*.py")
+        for node in ast.parse(file.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Contract")
+    ]
+    assert suites
+    page = (DOCS / "testing.md").read_text("utf-8")
+    assert [suite for suite in suites if suite not in page] == []
+
+
 # -- settings ----------------------------------------------------------------------------------------------------
 
 
