@@ -57,9 +57,9 @@ class Exports:
                     alternatives = filters(task.params)
                     for wanted in alternatives:
                         async for batch in read(session, dataset, kind.annotation_type, wanted):
-                            file.write(record for row, record in batch if row.key not in seen)
+                            file.write(record for key, _, record in batch if key not in seen)
                             if len(alternatives) > 1:
-                                seen.update(row.key for row, _ in batch)
+                                seen.update(key for key, *_ in batch)
                 await self._platform.objects.upload(file.finish(), path, "application/json-lines")
             written = file.lines
         async with self._platform.database.transaction() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +18,8 @@ TYPE_PREFIX = "modelarts/"
 MAX_LINE = 2**20
 """Bytes; a longer line is reported and left out."""
 _READ_AT_ONCE = 4 * 2**20
+_PLAIN = re.compile(r"s3://[A-Za-z0-9.-]{3,63}(?:/[^/\x00-\x1f]+)+")
+"""What nearly every source looks like and needs no closer look, unless a part of it begins with a dot."""
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
@@ -107,7 +110,7 @@ def _source(text: str) -> str:
         if not text[len(CONTENT) :].strip():
             raise BadSample("source carries no text after 'content://'")
         return text
-    if text.startswith(("https://", "http://")):
+    if text.startswith(("https://", "http://")) or (_PLAIN.fullmatch(text) and "/." not in text):
         return text
     try:
         path = ObjectPath.parse(text, "source")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, insert, update
+from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
 from bottega.context import now_ms
@@ -57,7 +58,7 @@ async def add(session: AsyncSession, dataset: Dataset, records: Iterable[SampleR
     wanted: dict[bytes, SampleRecord] = {}
     for record in records:
         wanted.setdefault(identity(record), record)
-    await lock(session, dataset)
+    number = await lock(session, dataset, len(wanted))
     known = await _by_id(session, dataset, list(wanted))
     fresh = {ident: record for ident, record in wanted.items() if ident not in known}
     unlabeled = {
@@ -66,7 +67,7 @@ async def add(session: AsyncSession, dataset: Dataset, records: Iterable[SampleR
     names = (one.name for record in (*fresh.values(), *unlabeled.values()) for one in record.annotations)
     label_keys, new_labels = await labels.ensure(session, dataset, names)
     assert dataset.key is not None
-    first = dataset.key * SAMPLES_PER_DATASET + await lock(session, dataset, len(fresh))
+    first = dataset.key * SAMPLES_PER_DATASET + number
     keyed = {first + index: record for index, record in enumerate(fresh.values())}
     now = now_ms()
     if keyed:
@@ -179,17 +180,18 @@ async def page(
 
 async def annotations_of(session: AsyncSession, keys: Sequence[int], kind: str) -> dict[int, list[Annotation]]:
     """The annotations of samples, by key, in their order. `kind` is the dataset type's annotation type."""
+    row = _ANNOTATIONS.c
     query = (
-        select(AnnotationRow, Label.name)
-        .join(Label, col(Label.key) == AnnotationRow.label_key)
-        .where(col(AnnotationRow.sample_key).in_(keys))
-        .order_by(col(AnnotationRow.sample_key), col(AnnotationRow.position))
+        select_rows(
+            row.sample_key, col(Label.name), row.property, row.hard, row.annotated_by, row.created_at, row.confidence
+        )
+        .join(Label, col(Label.key) == row.label_key)
+        .where(row.sample_key.in_(keys))
+        .order_by(row.sample_key, row.position)
     )
     found: dict[int, list[Annotation]] = {key: [] for key in keys}
-    for row, name in (await session.exec(query)).all():
-        found[row.sample_key].append(
-            Annotation(kind, name, row.property, row.hard, row.annotated_by, row.created_at, row.confidence)
-        )
+    for key, *rest in (await (await session.connection()).execute(query)).all():
+        found[key].append(Annotation(kind, *rest))
     return found
 
 

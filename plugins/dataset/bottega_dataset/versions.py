@@ -157,11 +157,11 @@ class Publishing:
                 await split.prepare(session, dataset)
                 async for batch in read(session, dataset, kind.annotation_type, SampleFilter()):
                     records = []
-                    for row, record in batch:
+                    for _, ident, record in batch:
                         labeled += bool(record.annotations)
                         multi = multi or len(record.annotations) > 1
                         key = label_keys[record.annotations[0].name] if record.annotations else None
-                        usage = split.usage(key, bytes(row.sample_id)) if key is not None else None
+                        usage = split.usage(key, ident) if key is not None else None
                         records.append(self._published(record, usage, version.options))
                     if version.options.get("export_images"):
                         records = await self._copied(records, target)
