@@ -108,6 +108,7 @@ class Runtime:
                 "core", NoSettings(), database.bind("core"), bus, workloads, Resources("core"), shared
             )
             self._wire(database, identity)
+            self._expose(bus, shared.metrics)
             project, issued = await self._bootstrap(identity)
             self._write_credentials(shared, project.id, issued)
             self._attach_stores_and_backends(shared)
@@ -218,6 +219,24 @@ class Runtime:
         database.allow_publishing(lambda source, event_type: (source, event_type) in declared)
         database.before_commit(record_call)
         database.on_commit(identity.observe)
+
+    def _expose(self, bus: Bus, metrics: Metrics) -> None:
+        for name, help in (
+            ("consumed", "Events handled, by consumer"),
+            ("retried", "Attempts at events that failed, by consumer"),
+            ("dead", "Events given up, by consumer"),
+        ):
+
+            def read(field: str = name) -> dict[str, float]:
+                return {consumer: getattr(stats, field) for consumer, stats in bus.stats().consumers.items()}
+
+            metrics.count_from(f"bottega_events_{name}", help, "consumer", read)
+        metrics.count_from(
+            "bottega_events_published",
+            "Events published, by stream",
+            "stream",
+            lambda: {"EVENTS": bus.stats().published},
+        )
 
     async def _bootstrap(self, identity: Identity) -> tuple[Project, Issued | None]:
         password = secrets.token_urlsafe(12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import httpx
@@ -152,7 +153,11 @@ def test_refusals_and_changes_are_recorded_and_reads_are_not(tenant: Tenant) -> 
 
 
 def test_metrics_need_the_right_to_read_them(tenant: Tenant) -> None:
-    assert b"bottega_request_seconds" in tenant.client.request("GET", "/metrics").content
+    tenant.client.get("/v1/whoami")
+    text = tenant.client.request("GET", "/metrics").text
+    assert 'bottega_request_seconds_count{method="GET",route="/v1/whoami",status="200"}' in text
+    assert re.search(r'bottega_events_published_total{stream="EVENTS"} [1-9]', text)
+    assert 'bottega_events_consumed_total{consumer="audit__events"}' in text
     with pytest.raises(ApiFailure):
         tenant.user().client.request("GET", "/metrics")
 
