@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from bottega.client import ApiFailure, Client
-from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
+from bottega.testing import RecordedEvents, Tenant
 from bottega_dataset.client import Datasets, TaskFailed
 
 Make = Callable[..., str]
@@ -288,50 +287,6 @@ def test_a_dataset_deleted_meanwhile_fails_the_import(
     assert "deleted" in failed.data["error_msg"]
 
 
-def test_a_killed_import_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The platform dies in the middle (its tasks are cancelled, nothing is tidied up) and a new one takes over."""
-    total = 40_000
-    with RunningPlatform(tmp_path) as first:
-        tenant = first.tenant()
-        bucket = tenant.create_bucket()
-        datasets = Datasets(tenant.client)
-        datasets.create("texts", f"/{bucket}/out/", dataset_type=100)
-        lines = [
-            json.dumps(
-                {"source": f"content://text {n}", "annotation": [{"type": "text_classification", "name": f"l{n % 5}"}]}
-            )
-            for n in range(total)
-        ]
-        lines[500] = "not a line"
-        tenant.objects.put(f"s3://{bucket}/long.manifest", "\n".join(lines).encode())
-        path = f"/v2/{{project_id}}/datasets/{datasets.get('texts')['dataset_id']}/import-tasks"
-        body = {"import_path": f"s3://{bucket}/long.manifest", "import_type": "manifest"}
-        task = tenant.client.post(path, body)["task_id"]
-        wait_until(lambda: tenant.client.get(f"{path}/{task}")["imported_sample_count"] > 2000)
-        first.run(cancel_everything_of_the_bus(first))
-        stopped_at = tenant.client.get(f"{path}/{task}")
-        assert stopped_at["status"] == "RUNNING"
-        assert stopped_at["imported_sample_count"] < total
-    with RunningPlatform(tmp_path) as second:
-        client = Client(second.url, tenant.project_id, tenant.access_key, tenant.secret_key)
-        done = Datasets(client).wait_import("texts", task)
-        assert done["imported_sample_count"] == total - 1
-        assert done["known_sample_count"] == 0
-        assert done["problem_count"] == 1
-        stats = Datasets(client).statistics("texts")
-        assert stats["sample_stats"]["total"] == total - 1
-        assert sum(x["sample_count"] for x in stats["label_stats"]) == total - 1
-
-
-async def cancel_everything_of_the_bus(running: RunningPlatform) -> None:
-    import asyncio
-
-    for task in asyncio.all_tasks():
-        if task.get_name() == "bus":
-            task.cancel()
-            await asyncio.wait({task})
-
-
 def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     tenant: Tenant, datasets: Datasets, make: Make, bucket: str
 ) -> None:
@@ -354,23 +309,6 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     tenant.objects.put(path, b'{"source": "content://other"}\n')
     with pytest.raises(Exception, match="changed while it was being read"):
         tenant.running.run(read(cursors[0]))
-
-
-def test_the_store_being_away_only_delays_an_import(tmp_path: Path) -> None:
-    with RunningPlatform(tmp_path) as running:
-        tenant = running.tenant()
-        bucket = tenant.create_bucket()
-        datasets = Datasets(tenant.client)
-        datasets.create("animals", f"/{bucket}/out/")
-        tenant.objects.put_many({f"s3://{bucket}/in/Cat/{n}.jpg": b"x" for n in range(20)})
-        import os
-        import signal
-
-        import psutil
-
-        store = next(p for p in psutil.Process().children(recursive=True) if "rclone" in p.name())
-        os.kill(store.pid, signal.SIGKILL)
-        assert datasets.import_from("animals", f"s3://{bucket}/in/")["imported_sample_count"] == 20
 
 
 def test_failures_say_why(datasets: Datasets, tenant: Tenant, make: Make, bucket: str, one: One) -> None:

@@ -1,0 +1,76 @@
+"""The platform, or its object store, is killed in the middle of work: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bottega.testing import wait_until
+from bottega.testing.process import PlatformProcess
+from bottega_dataset.client import Datasets
+
+SIZE = 40_000
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
+    with PlatformProcess(tmp_path / "data") as started:
+        yield started
+
+
+@pytest.fixture
+def manifest(platform: PlatformProcess) -> str:
+    """Texts with five labels; one line is none."""
+    lines = [
+        json.dumps(
+            {"source": f"content://text {n}", "annotation": [{"type": "text_classification", "name": f"l{n % 5}"}]}
+        )
+        for n in range(SIZE)
+    ]
+    lines[500] = "not a line"
+    objects = Datasets(platform.client).objects
+    objects.create_bucket("a-bucket")
+    objects.write("s3://a-bucket/long.manifest", "\n".join(lines).encode())
+    return "s3://a-bucket/long.manifest"
+
+
+def test_killed_while_importing_and_while_publishing(platform: PlatformProcess, manifest: str) -> None:
+    datasets = Datasets(platform.client)
+    ident = datasets.create("texts", "s3://a-bucket/out/", dataset_type=100)["dataset_id"]
+    where = f"/v2/{{project_id}}/datasets/{ident}"
+    request = {"import_path": manifest, "import_type": "manifest"}
+    task = platform.client.post(f"{where}/import-tasks", request)["task_id"]
+    for reached in (2000, 15_000):
+        wait_until(lambda n=reached: platform.client.get(f"{where}/import-tasks/{task}")["imported_sample_count"] > n)  # type: ignore[misc]
+        platform.kill()
+        platform.start()
+        assert platform.client.get(f"{where}/import-tasks/{task}")["status"] == "RUNNING"
+    done = datasets.wait_import("texts", task)
+    assert (done["imported_sample_count"], done["known_sample_count"], done["problem_count"]) == (SIZE - 1, 0, 1)
+    stats = datasets.statistics("texts")
+    assert stats["sample_stats"]["total"] == SIZE - 1
+    assert sum(label["sample_count"] for label in stats["label_stats"]) == SIZE - 1
+
+    version = platform.client.post(f"{where}/versions", {"train_evaluate_sample_ratio": 0.8})["version_id"]
+    platform.kill()
+    platform.start()
+    wait_until(lambda: platform.client.get(f"{where}/versions/{version}")["status"] == 1)
+    (published,) = datasets.versions("texts")
+    assert sum(1 for _ in datasets.read_manifest(published["manifest_path"])) == SIZE - 1
+
+
+def test_the_object_store_being_killed_only_delays(platform: PlatformProcess, manifest: str) -> None:
+    datasets = Datasets(platform.client)
+    ident = datasets.create("texts", "s3://a-bucket/out/", dataset_type=100)["dataset_id"]
+    where = f"/v2/{{project_id}}/datasets/{ident}"
+    request = {"import_path": manifest, "import_type": "manifest"}
+    task = platform.client.post(f"{where}/import-tasks", request)["task_id"]
+    killed = platform.child("rclone")
+    killed.kill()
+    assert datasets.wait_import("texts", task)["imported_sample_count"] == SIZE - 1
+    version = platform.client.post(f"{where}/versions", {})["version_id"]
+    platform.child("rclone", other_than=killed.pid).kill()
+    wait_until(lambda: platform.client.get(f"{where}/versions/{version}")["status"] == 1)
