@@ -138,7 +138,7 @@ class Conversions:
             tx.session.add(task)
             await platform.resources.link(tx, origin, resource.urn, "converted by")
             if data and data.urn:
-                await platform.resources.link(tx, data.urn, resource.urn, "calibrates")
+                await platform.resources.link(tx, data.urn, resource.urn, "checks")
             tx.emit(
                 TaskSubmitted(
                     task_id=task.id,

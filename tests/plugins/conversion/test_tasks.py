@@ -173,7 +173,7 @@ def test_pictures_of_a_dataset_version(running: RunningPlatform, tenant: Tenant,
     assert comparison["accuracy"]["before"] > 0.9
     assert task["report"]["data"] == "held-out rows of the dataset version"
     graph = tenant.client.get("/v1/{project_id}/lineage", {"urn": task["urn"]})
-    assert {"source": version.urn, "target": task["urn"], "relation": "calibrates"} in graph["edges"]
+    assert {"source": version.urn, "target": task["urn"], "relation": "checks"} in graph["edges"]
 
 
 async def _register_version(running: RunningPlatform, tenant: Tenant, manifest: str) -> Resource:

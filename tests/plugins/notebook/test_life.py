@@ -132,11 +132,10 @@ def test_the_lease_ends(running: RunningPlatform, tenant: Tenant, events: Record
 def test_a_notebook_that_cannot_start(running: RunningPlatform, tenant: Tenant, notebooks: Any) -> None:
     notebook = notebooks.running()
     notebooks.stop(notebook)
-    # A disk that cannot be written: the files of a notebook are where a file of its name is in the way.
-    disk = running.data_dir / "disks" / f"notebook-{notebook.id}"
-    jupyter = disk / ".local"
-    os.rename(jupyter, disk / "aside")
-    jupyter.write_text("in the way")
+    # Where JupyterLab wants a folder of its own the user has left a file.
+    share = running.data_dir / "disks" / f"notebook-{notebook.id}" / ".local" / "share"
+    os.rename(share, share.with_name("aside"))
+    share.write_text("in the way")
     tenant.client.post(f"{BASE}/{notebook.id}/start")
     state = notebooks.reach(notebook, "START_FAILED")
     assert "exit code" in state["fail_reason"]
