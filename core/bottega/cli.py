@@ -213,6 +213,14 @@ def replay(sequence: int) -> None:
     note(f"dead letter {sequence} was given to its handler again")
 
 
+def _json_first(arguments: list[str]) -> list[str]:
+    """``--json`` may stand anywhere before ``--``; it is an option of the program."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if "--json" not in arguments[:end]:
+        return arguments
+    return ["--json", *(a for a in arguments[:end] if a != "--json"), *arguments[end:]]
+
+
 def main() -> None:
     """Run the command line; failures become one clear line and an exit code."""
     from bottega import logs
@@ -223,7 +231,7 @@ def main() -> None:
         found = Plugins(load_settings(), commands_only=True)
         for plugin in found.on():
             found.call(plugin, "bottega_commands", cli=cli)
-        cli()
+        cli(_json_first(sys.argv[1:]))
     except ApiFailure as e:
         errors.print(f"[red]refused[/] ({e.status} {e.error_code}): ", end="")
         errors.print(f"{e.message} [request {e.request_id}]", markup=False)

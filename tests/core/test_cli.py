@@ -55,8 +55,9 @@ def test_the_first_start_writes_credentials_only_its_owner_reads(process: Platfo
     assert process.credentials["secret_key"] not in process.log
 
 
-def test_whoami_as_json(bottega: Run) -> None:
-    done = bottega("--json", "whoami")
+@pytest.mark.parametrize("words", [("--json", "whoami"), ("whoami", "--json")])
+def test_whoami_as_json(bottega: Run, words: tuple[str, str]) -> None:
+    done = bottega(*words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["user_name"] == "admin"
 
