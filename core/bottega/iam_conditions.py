@@ -27,8 +27,10 @@ Test = Callable[[Any], bool]
 
 GLOBAL_KEYS = (
     "g:CurrentTime",
+    "g:DomainId",
     "g:DomainName",
     "g:MFAPresent",
+    "g:ProjectId",
     "g:ProjectName",
     "g:SourceIp",
     "g:UserId",
