@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -129,14 +130,15 @@ async def eventually(check: Callable[[], Awaitable[Any]], expected: Any, timeout
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("postgresql")
-    try:
-        server = get_server(directory, cleanup_mode="delete")
-    except subprocess.TimeoutExpired:  # it gives the server 10 s, which a busy machine exceeds; it goes on starting
-        server = get_server(directory, cleanup_mode="delete")
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-    server.cleanup()
+def postgresql() -> Iterator[str]:
+    # As root it runs as another user, who may not enter pytest's own temporary directory.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        try:
+            server = get_server(directory, cleanup_mode="delete")
+        except subprocess.TimeoutExpired:  # it gives the server 10 s, a busy machine needs more; it goes on starting
+            server = get_server(directory, cleanup_mode="delete")
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
