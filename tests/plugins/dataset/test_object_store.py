@@ -42,38 +42,39 @@ class TestEmbeddedServer(ObjectStoreContract):
         await server.stop()
 
 
+@pytest.fixture(scope="module")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory, port = tmp_path_factory.mktemp("swift"), free_port()
+    script = Path(__file__).with_name("swift_server.py")
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(script), str(directory), str(port)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                httpx.get(url)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "Swift did not answer within 30 s"
+                assert server.poll() is None, "Swift ended at once"
+                time.sleep(0.1)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
 class TestSwift(ObjectStoreContract):
     listing_size = 120  # in pages of 50: it takes about 20 small objects a second
 
-    @pytest.fixture(scope="class")
-    def endpoint(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-        directory, port = tmp_path_factory.mktemp("swift"), free_port()
-        script = Path(__file__).with_name("swift_server.py")
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(script), str(directory), str(port)],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    httpx.get(url)
-                    break
-                except httpx.TransportError:
-                    assert time.monotonic() < deadline, "Swift did not answer within 30 s"
-                    assert server.poll() is None, "Swift ended at once"
-                    time.sleep(0.1)
-            yield url
-        finally:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
     @pytest.fixture
-    async def store(self, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    async def store(self, swift: str, monkeypatch: pytest.MonkeyPatch) -> S3Store:
         monkeypatch.setattr("bottega_dataset.s3._LIST_AT_ONCE", 50)
-        return S3Store(endpoint=endpoint, region="us-east-1", access_key="app:admin", secret_key="a-secret")
+        return S3Store(endpoint=swift, region="us-east-1", access_key="app:admin", secret_key="a-secret")
 
 
 @pytest.mark.anyio
