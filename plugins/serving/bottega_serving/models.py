@@ -109,7 +109,7 @@ class Models:
                 kind="model",
                 project_id=project_id,
                 owner_id=owner_id,
-                name=request.name,
+                name=f"{request.name} {request.version}",
                 status=model.status,
                 workspace_id=request.workspace_id,
                 description=request.description,
