@@ -93,7 +93,7 @@ class MainJob:
             def imported() -> tuple[bool, str]:
                 task = self.client.get(f"{where}/import-tasks/{made['import_task_id']}")
                 expect(task["status"] != "FAILED", f"the import failed: {task}")
-                return task["status"] == "COMPLETED", f"{task.get('finished_sample_count', 0)} samples"
+                return task["status"] == "COMPLETED", f"{task.get('imported_sample_count', 0)} samples"
 
             self.stage.wait("importing", imported)
             found = self.client.get(where)
@@ -104,7 +104,7 @@ class MainJob:
 
             def published() -> tuple[bool, str]:
                 status = self.client.get(f"{where}/versions/{self.version_id}")["status"]
-                expect(status != 3, "the version could not be published")
+                expect(status != 4, "the version could not be published")
                 return status == 1, f"status {status}"
 
             self.stage.wait("publishing", published)
