@@ -115,7 +115,6 @@ class Requirement:
     resource: str = "*"
     everyone: bool = False
     trace: str | None = None
-    scoped: bool = True
 
     async def __call__(self, connection: HTTPConnection) -> Caller:
         platform: Platform = connection.app.state.platform
@@ -123,10 +122,15 @@ class Requirement:
         assert call is not None
         call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
         call.trace = self.trace or call.trace
-        principal = call.principal = await self.identify(platform, connection)
+        try:
+            principal = call.principal = await self.identify(platform, connection)
+        except Unauthenticated:
+            # Each refusal is recorded, so whoever guesses is held back before the records fill the disk.
+            await platform.shared.limiter.hit(f"address {call.source_ip}")
+            raise
         act_as(principal)
         await platform.limit_rate(principal)
-        project_id = connection.path_params.get("project_id") if self.scoped else None
+        project_id = connection.path_params.get("project_id")
         if project_id is not None:
             call.project = await platform.identity.check_project(principal, project_id)
         owner = platform.action_owner(self.action)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -160,6 +161,18 @@ def test_metrics_need_the_right_to_read_them(tenant: Tenant) -> None:
     assert 'bottega_events_consumed_total{consumer="audit__events"}' in text
     with pytest.raises(ApiFailure):
         tenant.user().client.request("GET", "/metrics")
+
+
+def test_who_asks_too_often_is_held_back(tmp_path: Path) -> None:
+    with RunningPlatform(tmp_path / "data", {"server": {"rate_limit": "5/minute"}}) as slow:
+        tenant = slow.tenant()
+        codes = [httpx.get(f"{slow.url}/v1/whoami").status_code for _ in range(7)]
+        assert codes == [401] * 5 + [429] * 2
+        for _ in range(5):
+            tenant.client.get("/v1/whoami")
+        with pytest.raises(ApiFailure) as refused:
+            tenant.client.get("/v1/whoami")
+        assert (refused.value.status, refused.value.error_code) == (429, "ModelArts.0107")
 
 
 def test_health_is_open_and_says_nothing_more(running: RunningPlatform) -> None:
