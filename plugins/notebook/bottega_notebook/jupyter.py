@@ -14,6 +14,9 @@ USER_HEADER = "X-Bottega-User"
 FOLDER = "work"
 """Where users see their files, as on the vendor's notebooks (002 §4.1.3.3)."""
 _PACKAGES = ".local/packages"
+_PAGE_CONFIG = ".jupyter/labconfig/page_config.json"
+_NO_NEWS = '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
+"""Without it every new user is asked whether JupyterLab may fetch news from the internet."""
 
 _SESSION_POLICY: dict[str, Any] = {
     "Version": "1.1",
@@ -72,7 +75,7 @@ def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float) -> 
             "SHELL": "/bin/bash",
         },
         # A folder that is not there when Python starts is not looked into later.
-        files={f"{folder}/.keep": "" for folder in (FOLDER, _PACKAGES)},
+        files={f"{folder}/.keep": "" for folder in (FOLDER, _PACKAGES)} | {_PAGE_CONFIG: _NO_NEWS},
         persistent_dir=f"notebook-{notebook_id}",
         ports=[PORT],
         readiness=f"{PORT}:{base}api",
