@@ -44,5 +44,5 @@ def configure(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.INFO))
-    for noisy in ("botocore", "boto3", "urllib3", "httpx", "httpcore", "alembic", "uvicorn.access", "nats"):
+    for noisy in ("botocore", "boto3", "urllib3", "httpx", "httpcore", "alembic", "uvicorn", "nats"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
