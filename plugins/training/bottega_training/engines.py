@@ -6,9 +6,12 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bottega.errors import Invalid
+
+if TYPE_CHECKING:
+    from bottega.platform import Platform
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
@@ -51,14 +54,15 @@ class Engine(Protocol):
 class PythonEngine:
     """An engine that is a Python package in the interpreter of the hardware backend.
 
-    Versions are written as the vendor does: ``PyTorch-2.13.0-python3.11`` (002 §5.3, table 5-17).
+    Versions are written as the vendor does: ``PyTorch-2.13.0-python3.11`` (002 §5.3, table 5-17). How the package was
+    built (the ``+cpu`` of ``2.13.0+cpu``) is not part of them: a request must mean the same on every machine.
     """
 
     def __init__(self, name: str, package: str, extra: str) -> None:
         self.name = name
         self.missing = ""
         try:
-            found = version(package)
+            found = version(package).partition("+")[0]
         except PackageNotFoundError:
             found = "none"
             self.missing = f"the Python package '{package}' is not installed; pip install 'bottega[{extra}]' brings it"
@@ -74,6 +78,10 @@ class Engines:
 
     def __init__(self, found: Iterable[Iterable[Engine]]) -> None:
         self.all: list[Engine] = sorted((e for some in found for e in some), key=lambda e: e.id)
+
+    @classmethod
+    def of(cls, platform: Platform) -> Engines:
+        return cls(platform.extensions("bottega_training_engines"))
 
     def get(self, engine_id: str) -> Engine | None:
         return next((e for e in self.all if e.id == engine_id), None)

@@ -23,7 +23,7 @@ class Trainer:
     def __init__(self, tenant: Tenant, bucket: str) -> None:
         self.tenant = tenant
         self.bucket = bucket
-        self.pytorch = f"pytorch-{version('torch')}-python3.11"
+        self.pytorch = f"pytorch-{version('torch').partition('+')[0]}-python3.11"
         self.scikit_learn = f"scikit_learn-{version('scikit-learn')}-python3.11"
         flavors = tenant.client.get("/v2/{project_id}/training-job-flavors")["flavors"]
         self.flavor: str = next(f["flavor_id"] for f in flavors if f["flavor_type"] == "CPU")

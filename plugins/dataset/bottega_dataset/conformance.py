@@ -1,0 +1,185 @@
+"""What every dataset type and every importer must do. Subclass these in your tests::
+
+class TestSounds(DatasetTypeContract):
+    code = 200
+    sources = ("s3://{bucket}/a.wav", "s3://{bucket}/b.wav")
+    misfit = "content://a text"
+    label, bad_label = "rain", "no such weather"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from bottega.client import ApiFailure
+from bottega.errors import ApiError
+from bottega.objects import ObjectPath
+from bottega.testing.running import RunningPlatform, Tenant
+from bottega_dataset.client import Datasets
+from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest
+from bottega_dataset.kinds import Kinds
+from bottega_dataset.manifest import TYPE_PREFIX, format_line
+from bottega_dataset.sample import Annotation, BadSample, Chunk, SampleRecord, identity
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class DatasetTypeContract:
+    """Tests of `DatasetType`, on the platform of the ``running`` fixture, where its plugin must be on.
+
+    `sources` are two that fit and `misfit` one that does not; ``{bucket}`` in them is a bucket of the test. `label`
+    may be put on a sample alone, `bad_label` may not.
+    """
+
+    code: int
+    sources: tuple[str, str]
+    misfit: str
+    label: str
+    bad_label: str
+
+    def kind(self, running: RunningPlatform) -> DatasetType:
+        return Kinds.of_platform(running.platform("dataset")).of(self.code)
+
+    def test_it_describes_itself(self, running: RunningPlatform) -> None:
+        kind = self.kind(running)
+        assert kind.code == self.code
+        assert _NAME.fullmatch(kind.name), f"name '{kind.name}': lower case, digits and '_'"
+        assert kind.annotation_type, "annotation_type is empty"
+        assert not kind.annotation_type.startswith(TYPE_PREFIX), f"annotation_type stands without '{TYPE_PREFIX}'"
+        assert isinstance(kind.sample_type, int)
+        assert kind.tags, "tags are empty"
+        assert not isinstance(kind.tags, str), "tags are several texts, not one"
+
+    def test_it_takes_what_fits_and_says_what_does_not(self, running: RunningPlatform) -> None:
+        kind = self.kind(running)
+        good = Annotation(kind.annotation_type, self.label)
+        for source in self.sources:
+            kind.check_source(SampleRecord(source.format(bucket="pets")))
+        kind.check_annotations([])
+        kind.check_annotations([good])
+        with pytest.raises(BadSample) as misfit:
+            kind.check_source(SampleRecord(self.misfit.format(bucket="pets")))
+        assert str(misfit.value), "a refusal says why"
+        with pytest.raises(BadSample, match=re.escape(self.bad_label)):
+            kind.check_annotations([Annotation(kind.annotation_type, self.bad_label)])
+        with pytest.raises(BadSample, match="of_another_type"):
+            kind.check_annotations([good, Annotation("of_another_type", self.label)])
+
+    def test_its_samples_are_imported_labeled_published_and_imported_again(self, tenant: Tenant, bucket: str) -> None:
+        kind = self.kind(tenant.running)
+        first, second, misfit = (s.format(bucket=bucket) for s in (*self.sources, self.misfit))
+        lines = [
+            SampleRecord(first, [Annotation(kind.annotation_type, self.label)]),
+            SampleRecord(second),
+            SampleRecord(misfit),
+            SampleRecord(first, [Annotation(kind.annotation_type, self.bad_label)]),
+        ]
+        path = f"s3://{bucket}/in/all.manifest"
+        tenant.objects.put(path, b"".join(map(format_line, lines)))
+        datasets = Datasets(tenant.client)
+        datasets.create("first", f"/{bucket}/first/", dataset_type=self.code)
+        task = datasets.import_from("first", path, import_type="manifest")
+        problems = [p["place"] for p in datasets.problems("first", task["task_id"])]
+        assert problems == [f"{path}, line 3", f"{path}, line 4"], "what does not fit is left out and reported"
+        (unlabeled,) = datasets.samples("first", labeled=False)
+        with pytest.raises(ApiFailure, match=re.escape(self.bad_label)) as refused:
+            datasets.label("first", {unlabeled["sample_id"]: [self.bad_label]})
+        assert refused.value.status == 400
+        datasets.label("first", {unlabeled["sample_id"]: [self.label]})
+        manifest = datasets.publish("first")["manifest_path"]
+        said = {first: [(kind.annotation_type, self.label)], second: [(kind.annotation_type, self.label)]}
+        assert self._said(datasets, manifest) == said
+        datasets.create("again", f"/{bucket}/again/", dataset_type=self.code)
+        datasets.import_from("again", manifest, import_type="manifest")
+        assert self._said(datasets, datasets.publish("again")["manifest_path"]) == said
+
+    @staticmethod
+    def _said(datasets: Datasets, manifest: str) -> dict[str, list[tuple[str, str]]]:
+        return {r.source: [(a.type, a.name) for a in r.annotations] for r in datasets.read_manifest(manifest)}
+
+
+class ImporterContract:
+    """Tests of `Importer`, on the platform of the ``running`` fixture, where its plugin must be on.
+
+    `code` is a dataset type it fills, `path` what a request names below the folder the files lie in.
+    """
+
+    import_type: str
+    code: int = 0
+    path: str = ""
+    label: str = "cat"
+    most_in_a_chunk = 2000
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        """Files by their name below `folder` that hold so many samples, each with the one label `label`.
+
+        Besides, so many entries that cannot be read.
+        """
+        raise NotImplementedError("a subclass gives what is to be imported")
+
+    def importer(self, running: RunningPlatform) -> Importer:
+        return Kinds.of_platform(running.platform("dataset")).importer(self.import_type, self.code)
+
+    def put(self, tenant: Tenant, bucket: str, samples: int, flaws: int) -> str:
+        """Store the files and return what to import."""
+        folder = f"s3://{bucket}/in/"
+        tenant.objects.put_many({folder + name: data for name, data in self.files(folder, samples, flaws).items()})
+        return folder + self.path
+
+    def read(self, running: RunningPlatform, path: ObjectPath, cursor: Mapping[str, Any]) -> list[Chunk]:
+        platform = running.platform("dataset")
+        kind = Kinds.of_platform(platform).of(self.code)
+        request = ImportRequest(path, kind, platform.objects, {})
+
+        async def all_of_it() -> list[Chunk]:
+            return [chunk async for chunk in self.importer(running).read(request, cursor)]
+
+        return running.run(all_of_it())
+
+    def test_it_describes_itself(self, running: RunningPlatform) -> None:
+        importer = self.importer(running)
+        assert importer.import_type == self.import_type
+        assert _NAME.fullmatch(importer.import_type), f"import_type '{importer.import_type}'"
+        codes = importer.dataset_types
+        assert codes is None or self.code in codes
+        assert set(codes or ()) <= set(Kinds.of_platform(running.platform("dataset")).types), "a type nobody brings"
+
+    def test_what_can_be_read_is_imported_once_and_the_rest_reported(self, tenant: Tenant, bucket: str) -> None:
+        path = self.put(tenant, bucket, samples=3, flaws=2)
+        datasets = Datasets(tenant.client)
+        datasets.create("mine", f"/{bucket}/out/", dataset_type=self.code)
+        for _ in range(2):
+            task = datasets.import_from("mine", path, import_type=self.import_type)
+            found = [[label["name"] for label in sample["labels"]] for sample in datasets.samples("mine")]
+            assert found == [[self.label]] * 3
+            problems = list(datasets.problems("mine", task["task_id"]))
+            assert len(problems) == 2, "each entry that cannot be read is reported"
+            assert [p for p in problems if not p["reason"] or bucket not in p["place"]] == []
+
+    def test_it_goes_on_behind_any_chunk(self, tenant: Tenant, bucket: str) -> None:
+        path = ObjectPath.parse(self.put(tenant, bucket, samples=1200, flaws=1))
+        chunks = self.read(tenant.running, path, {})
+        sizes = [len(chunk.samples) + len(chunk.problems) for chunk in chunks]
+        assert max(sizes) <= self.most_in_a_chunk, f"a chunk holds about a thousand entries, not {max(sizes)}"
+        assert sum(sizes) == 1201
+        assert len({identity(s) for chunk in chunks for s in chunk.samples}) == 1200
+        assert len([size for size in sizes if size]) > 1, "all of it came in one chunk"
+        progress = [chunk.progress for chunk in chunks if chunk.progress is not None]
+        assert progress == sorted(progress), "progress only grows"
+        assert [p for p in progress if not 0 <= p <= 1] == []
+        for index, chunk in enumerate(chunks):
+            rest = [s for later in chunks[index + 1 :] for s in later.samples]
+            again = self.read(tenant.running, path, json.loads(json.dumps(chunk.cursor)))
+            assert [s.source for later in again for s in later.samples] == [s.source for s in rest], (
+                f"going on behind chunk {index} does not give exactly what came after it"
+            )
+
+    def test_what_is_not_there_is_an_error(self, running: RunningPlatform) -> None:
+        with pytest.raises(ApiError) as refused:
+            self.read(running, ObjectPath("bottega-no-such-bucket", f"in/{self.path}"), {})
+        assert "bottega-no-such-bucket" in refused.value.message

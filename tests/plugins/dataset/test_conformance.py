@@ -1,0 +1,232 @@
+"""The first-party dataset types and importers keep their contracts, and the contracts find who does not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pytest
+
+from bottega.plugins import Plugins
+from bottega.testing import RunningPlatform
+from bottega_dataset.client import TaskFailed
+from bottega_dataset.conformance import DatasetTypeContract, ImporterContract
+from bottega_dataset.manifest import format_line
+from bottega_dataset.sample import Annotation, SampleRecord
+
+
+class TestImageClassification(DatasetTypeContract):
+    code = 0
+    sources = ("s3://{bucket}/a.png", "s3://{bucket}/b.jpg")
+    misfit = "content://a text"
+    label, bad_label = "cat", "no label!"
+
+
+class TestTextClassification(DatasetTypeContract):
+    code = 100
+    sources = ("content://a good day", "s3://{bucket}/b.txt")
+    misfit = "s3://{bucket}/a.png"
+    label, bad_label = "fine", "no label!"
+
+
+class TestImageFolder(ImporterContract):
+    import_type = "dir"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        return {f"cat/{n}.png": b"x" for n in range(samples)} | {f"cat/{n}.doc": b"x" for n in range(flaws)}
+
+
+class TestTextFolder(ImporterContract):
+    import_type = "dir"
+    code = 100
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        texts = "".join(f"text {n}\n" for n in range(samples)).encode()
+        return {"a.txt": texts, "a_result.txt": b"cat\n" * samples} | {f"{n}.doc": b"x" for n in range(flaws)}
+
+
+class TestManifest(ImporterContract):
+    import_type = "manifest"
+    path = "all.manifest"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        said = [Annotation("image_classification", "cat")]
+        lines = [format_line(SampleRecord(f"{folder}{n}.png", said)) for n in range(samples)]
+        return {"all.manifest": b"".join([b"{}\n" * flaws, *lines])}
+
+
+WRONG = '''
+from bottega.errors import NotFound
+from bottega.hookspecs import hookimpl
+from bottega_dataset.sample import Annotation, BadSample, Chunk, Problem, SampleRecord
+from bottega_dataset.types import TextClassification
+
+
+class Careless(TextClassification):
+    code, name = 901, "careless"
+
+    def check_source(self, record): ...
+
+    def check_annotations(self, annotations): ...
+
+
+class Raises(TextClassification):
+    code, name = 902, "raises"
+
+    def check_annotations(self, annotations):
+        if any("!" in a.name for a in annotations):
+            raise ValueError("no")
+
+
+class Misnamed(TextClassification):
+    code, name, annotation_type = 903, "Misnamed type", "modelarts/text_classification"
+
+
+class Lines:
+    """A text a line, as it should be; one without letters cannot be read. Those below break one rule each."""
+
+    import_type, dataset_types, chunk = "lines", frozenset({100}), 1000
+
+    async def read(self, request, cursor):
+        try:
+            lines = (await request.store.get(request.path)).decode().splitlines()
+        except NotFound:
+            lines = self.without()
+        start = self.start(cursor)
+        while start < len(lines):
+            part = lines[start : start + self.chunk]
+            start += self.chunk
+            samples = [SampleRecord("content://" + line, [Annotation("text_classification", "cat")])
+                       for line in part if line != "-"]
+            problems = [Problem(str(request.path), "no text") for line in part if line == "-"]
+            yield Chunk(samples, self.reported(problems), {"start": start}, min(1.0, start / len(lines)))
+
+    def without(self):
+        raise
+
+    def start(self, cursor):
+        return cursor.get("start", 0)
+
+    def reported(self, problems):
+        return problems
+
+
+class Forgetful(Lines):
+    import_type = "forgetful"
+
+    def start(self, cursor):
+        return 0
+
+
+class Greedy(Lines):
+    import_type, chunk = "greedy", 10**9
+
+
+class Silent(Lines):
+    import_type = "silent"
+
+    def reported(self, problems):
+        return []
+
+
+class Blind(Lines):
+    import_type = "blind"
+
+    def without(self):
+        return []
+
+
+class Stray(Lines):
+    import_type, dataset_types = "stray", frozenset({100, 4711})
+
+
+@hookimpl
+def bottega_dataset_types():
+    return [Careless(), Raises(), Misnamed()]
+
+
+@hookimpl
+def bottega_dataset_importers():
+    return [Lines(), Forgetful(), Greedy(), Silent(), Blind(), Stray()]
+'''
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform with types and importers that break one rule each."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "wrong_datasets.py").write_text(WRONG)
+    found = [point for point in entry_points(group="bottega") if point.name in ("dataset", "store-s3")]
+    found.append(EntryPoint("wrong-datasets", "wrong_datasets", "bottega"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with RunningPlatform(folder / "data", plugins=lambda settings: Plugins(settings, found)) as running:
+            assert running.runtime.plugins.all["wrong-datasets"].state == "on"
+            yield running
+    del sys.modules["wrong_datasets"]
+
+
+class TestLines(ImporterContract):
+    """An importer of a third party, in order."""
+
+    import_type = "lines"
+    code = 100
+    path = "a.txt"
+
+    @pytest.fixture
+    def running(self, wrong: RunningPlatform) -> RunningPlatform:
+        return wrong
+
+    @pytest.fixture
+    def tenant(self, wrong: RunningPlatform) -> Any:
+        return wrong.tenant()
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        return {"a.txt": ("".join(f"text {n}\n" for n in range(samples)) + "-\n" * flaws).encode()}
+
+
+FOUND = (AssertionError, pytest.fail.Exception, TaskFailed)
+
+
+@pytest.mark.parametrize(
+    ("code", "test", "found"),
+    [
+        (901, "it_takes_what_fits_and_says_what_does_not", "DID NOT RAISE"),
+        (901, "its_samples_are_imported_labeled_published_and_imported_again", "does not fit is left out"),
+        (902, "its_samples_are_imported_labeled_published_and_imported_again", "ValueError"),
+        (903, "it_describes_itself", "Misnamed type"),
+    ],
+)
+def test_a_wrong_type_is_found(wrong: RunningPlatform, code: int, test: str, found: str) -> None:
+    contract = TestTextClassification()
+    contract.code = code
+    with pytest.raises(FOUND, match=found):
+        perform(contract, test, wrong)
+
+
+@pytest.mark.parametrize(
+    ("import_type", "test", "found"),
+    [
+        ("forgetful", "it_goes_on_behind_any_chunk", "behind chunk 0 does not give"),
+        ("greedy", "it_goes_on_behind_any_chunk", "one chunk"),
+        ("silent", "what_can_be_read_is_imported_once_and_the_rest_reported", "is reported"),
+        ("blind", "what_is_not_there_is_an_error", "DID NOT RAISE"),
+        ("stray", "it_describes_itself", "nobody brings"),
+    ],
+)
+def test_a_wrong_importer_is_found(wrong: RunningPlatform, import_type: str, test: str, found: str) -> None:
+    contract = TestLines()
+    contract.import_type = import_type
+    with pytest.raises(FOUND, match=found):
+        perform(contract, test, wrong)
+
+
+def perform(contract: DatasetTypeContract | ImporterContract, test: str, running: RunningPlatform) -> None:
+    """Run one test of a contract by hand."""
+    tenant = running.tenant()
+    given = {"running": running, "tenant": tenant, "bucket": tenant.create_bucket()}
+    function = getattr(contract, f"test_{test}")
+    wanted = function.__code__.co_varnames[1 : function.__code__.co_argcount]
+    function(**{name: given[name] for name in wanted})
