@@ -6,84 +6,96 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-
-from bottega.bus import Bus
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
-from bottega_dataset import extension_points, routes
-from bottega_dataset.entities import TABLES
-from bottega_dataset.events import EVENTS, TaskFinished, TaskRequested
-from bottega_dataset.exports import Exports
-from bottega_dataset.extension_points import DatasetType, Importer
-from bottega_dataset.import_folder import ImageFolderImporter, TextFolderImporter
-from bottega_dataset.import_manifest import ManifestImporter
-from bottega_dataset.imports import Imports
-from bottega_dataset.kinds import Kinds
-from bottega_dataset.settings import DatasetSettings
-from bottega_dataset.tasks import Tasks
-from bottega_dataset.types import ImageClassification, TextClassification
-from bottega_dataset.versions import Publishing
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.platform import Platform
+    from bottega_dataset.extension_points import DatasetType, Importer
 
 
 @hookimpl
-def bottega_settings() -> type[DatasetSettings]:
+def bottega_settings() -> type[BaseModel]:
+    from bottega_dataset.settings import DatasetSettings
+
     return DatasetSettings
 
 
 @hookimpl
 def bottega_extension_points() -> ModuleType:
+    from bottega_dataset import extension_points
+
     return extension_points
 
 
 @hookimpl
 def bottega_dataset_types() -> Iterable[DatasetType]:
+    from bottega_dataset.types import ImageClassification, TextClassification
+
     return [ImageClassification(), TextClassification()]
 
 
 @hookimpl
 def bottega_dataset_importers() -> Iterable[Importer]:
+    from bottega_dataset.import_folder import ImageFolderImporter, TextFolderImporter
+    from bottega_dataset.import_manifest import ManifestImporter
+
     return [ImageFolderImporter(), TextFolderImporter(), ManifestImporter()]
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from bottega_dataset.entities import TABLES
+
     return Entities(TABLES, Path(__file__).parent / "migrations")
 
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
-    return routes.ACTIONS
+    from bottega_dataset.routes import ACTIONS
+
+    return ACTIONS
 
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_dataset.events import EVENTS
+
     return EVENTS
 
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
-    kinds = Kinds.of_platform(platform)
-    publishing = Publishing(platform, kinds)
-    bus.on_external(TaskRequested, _tasks(platform, kinds, publishing).handle)
-    bus.on(TaskFinished, publishing.on_finished)
+    from bottega_dataset.assembly import Assembly
+    from bottega_dataset.events import TaskFinished, TaskRequested
+
+    parts = Assembly.of(platform)
+    bus.on_external(TaskRequested, parts.tasks.handle)
+    bus.on(TaskFinished, parts.publishing.on_finished)
 
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega_dataset import routes
+
     return routes.router(platform)
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
+    from bottega_dataset.assembly import Assembly
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        kinds = Kinds.of_platform(platform)
-        await _tasks(platform, kinds, Publishing(platform, kinds)).resume()
+        await Assembly.of(platform).tasks.resume()
         yield
 
     return lifespan()
@@ -91,15 +103,6 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    from bottega_dataset.commands import datasets
+    from bottega_dataset import commands
 
-    cli.add_typer(datasets, name="datasets")
-
-
-def _tasks(platform: Platform, kinds: Kinds, publishing: Publishing) -> Tasks:
-    performers = {
-        "import": Imports(platform, kinds).perform,
-        "export": Exports(platform, kinds).perform,
-        "publish": publishing.perform,
-    }
-    return Tasks(platform.database, performers, platform.settings.problems_kept)
+    cli.add_typer(commands.datasets, name="datasets")

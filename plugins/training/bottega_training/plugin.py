@@ -5,63 +5,74 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-from pydantic import BaseModel
-
-from bottega.bus import Bus
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
-from bottega_training import commands, extension_points, routes
-from bottega_training.engines import Engines
-from bottega_training.entities import TrainingEvaluation, TrainingJob, TrainingNote
-from bottega_training.events import EVENTS
-from bottega_training.lifecycle import Lifecycle
-from bottega_training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.platform import Platform
 
 
 @hookimpl
 def bottega_settings() -> type[BaseModel]:
+    from bottega_training.settings import TrainingSettings
+
     return TrainingSettings
 
 
 @hookimpl
 def bottega_extension_points() -> ModuleType:
+    from bottega_training import extension_points
+
     return extension_points
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from bottega_training.entities import TrainingEvaluation, TrainingJob, TrainingNote
+
     return Entities([TrainingJob, TrainingNote, TrainingEvaluation], Path(__file__).parent / "migrations")
 
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
-    return routes.ACTIONS
+    from bottega_training.routes import ACTIONS
+
+    return ACTIONS
 
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_training.events import EVENTS
+
     return EVENTS
 
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
-    Lifecycle(platform, _engines(platform)).subscribe(bus)
+    from bottega_training.engines import Engines
+    from bottega_training.lifecycle import Lifecycle
+
+    Lifecycle(platform, Engines.of(platform)).subscribe(bus)
 
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
-    return routes.router(platform, _engines(platform))
+    from bottega_training import routes
+    from bottega_training.engines import Engines
+
+    return routes.router(platform, Engines.of(platform))
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from bottega_training import commands
+
     cli.add_typer(commands.app, name="jobs")
-
-
-def _engines(platform: Platform) -> Engines:
-    return Engines(platform.extensions("bottega_training_engines"))

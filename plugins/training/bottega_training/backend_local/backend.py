@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import orjson
 
@@ -23,6 +24,11 @@ class LocalBackend:
         self.supervisor = Supervisor(platform, settings)
         self._flavors = settings.offered()
         self._root = platform.data_dir / "workloads"
+
+    @classmethod
+    def of(cls, platform: Platform) -> LocalBackend:
+        """The one this plugin gave to `platform`."""
+        return cast(LocalBackend, platform.workloads.backend(NAME))
 
     def flavors(self) -> list[Flavor]:
         return self._flavors

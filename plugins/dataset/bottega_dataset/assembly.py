@@ -1,0 +1,31 @@
+"""How the parts of this plugin that work in the background are put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bottega.platform import Platform
+from bottega_dataset.exports import Exports
+from bottega_dataset.imports import Imports
+from bottega_dataset.kinds import Kinds
+from bottega_dataset.tasks import Tasks
+from bottega_dataset.versions import Publishing
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts over one platform. They keep nothing between calls, so each hook may have its own."""
+
+    publishing: Publishing
+    tasks: Tasks
+
+    @classmethod
+    def of(cls, platform: Platform) -> Assembly:
+        kinds = Kinds.of_platform(platform)
+        publishing = Publishing(platform, kinds)
+        performers = {
+            "import": Imports(platform, kinds).perform,
+            "export": Exports(platform, kinds).perform,
+            "publish": publishing.perform,
+        }
+        return cls(publishing, Tasks(platform.database, performers, platform.settings.problems_kept))
