@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import structlog
-from fastapi import APIRouter
 from pydantic import BaseModel
-from sqlmodel import SQLModel
 
 from bottega import hookspecs
 from bottega.errors import ConfigError, PluginError
-from bottega.events import Event
 from bottega.settings import Section, Settings, validate
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+    from sqlmodel import SQLModel
+
+    from bottega.events import Event
 
 log = structlog.get_logger("bottega.plugins")
 GROUP = "bottega"

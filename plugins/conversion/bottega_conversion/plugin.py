@@ -5,35 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-
-from bottega.backends import WorkloadFinished, WorkloadStarted
-from bottega.bus import Bus
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
-from bottega_conversion import commands, hookspecs, routes
-from bottega_conversion.entities import ConversionTask
-from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
-from bottega_conversion.service import Conversions
-from bottega_conversion.settings import ConversionSettings
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.platform import Platform
 
 
 @hookimpl
-def bottega_settings() -> type[ConversionSettings]:
+def bottega_settings() -> type[BaseModel]:
+    from bottega_conversion.settings import ConversionSettings
+
     return ConversionSettings
 
 
 @hookimpl
 def bottega_extension_points() -> ModuleType:
+    from bottega_conversion import hookspecs
+
     return hookspecs
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from bottega_conversion.entities import ConversionTask
+
     return Entities([ConversionTask], Path(__file__).parent / "migrations")
 
 
@@ -51,11 +55,16 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
+
     return (TaskSubmitted, TaskCompleted, TaskFailed, TaskStopped)
 
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    from bottega.backends import WorkloadFinished, WorkloadStarted
+    from bottega_conversion.service import Conversions
+
     conversions = Conversions(platform)
     bus.on(WorkloadStarted, conversions.on_started)
     bus.on_external(WorkloadFinished, conversions.on_finished)
@@ -63,9 +72,14 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega_conversion import routes
+    from bottega_conversion.service import Conversions
+
     return routes.router(Conversions(platform, platform.extensions("bottega_conversion_converters")))
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from bottega_conversion import commands
+
     cli.add_typer(commands.app, name="conversions")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.objects import ObjectStore
-from bottega.platform import Platform
 from bottega.plugins import Action
-from bottega_dataset.buckets import BucketCreated
-from bottega_dataset.s3 import S3Store
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+
+    from bottega.events import Event
+    from bottega.objects import ObjectStore
+    from bottega.platform import Platform
 
 _ACTIONS = (
     Action("obs:bucket:CreateBucket", "Create buckets", "bucket", "createBucket"),
@@ -27,6 +28,8 @@ _ACTIONS = (
 
 @hookimpl
 def bottega_object_stores(platform: Platform) -> ObjectStore:
+    from bottega_dataset.s3 import S3Store
+
     shared = platform.shared
     assert shared.s3 is not None, "the runtime knows the object store's address before it asks for stores"
     embedded = shared.plugins.settings.objects.endpoint is None
@@ -40,18 +43,20 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_dataset.buckets import BucketCreated
+
     return [BucketCreated]
 
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
-    from bottega_dataset.bucket_routes import router
+    from bottega_dataset import bucket_routes
 
-    return router(platform)
+    return bucket_routes.router(platform)
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    from bottega_dataset.bucket_commands import objects
+    from bottega_dataset import bucket_commands
 
-    cli.add_typer(objects, name="objects")
+    cli.add_typer(bucket_commands.objects, name="objects")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import typer
+from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega_demo.command import demo
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from bottega_demo.command import demo
+
     cli.command()(demo)

@@ -11,7 +11,6 @@ import typer
 
 from bottega.cli_support import OPTIONS, connect, console, note, show
 from bottega.client import ApiFailure, Client
-from bottega_notebook.cell import run_cell
 
 app = typer.Typer(no_args_is_help=True, help="JupyterLab instances.")
 BASE = "/v1/{project_id}/notebooks"
@@ -84,6 +83,8 @@ def delete(notebook: Instance) -> None:
 @app.command()
 def run(notebook: Instance, code: str) -> None:
     """Run CODE in a fresh kernel of a running notebook and print what it prints; exit code 1 when it raises."""
+    from bottega_notebook.cell import run_cell
+
     client = connect()
     result = run_cell(client, _id(client, notebook), code, on_output=None if OPTIONS.as_json else _print_piece)
     if OPTIONS.as_json:

@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio
-import typer
-from fastapi import APIRouter
-
-from bottega.backends import WorkloadFinished, WorkloadStarted
-from bottega.bus import Bus
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
-from bottega_notebook import commands, events, routes
-from bottega_notebook.entities import Notebook
-from bottega_notebook.proxy import Proxy
-from bottega_notebook.service import Notebooks
-from bottega_notebook.settings import NotebookSettings
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.platform import Platform
 
 
 @hookimpl
-def bottega_settings() -> type[NotebookSettings]:
+def bottega_settings() -> type[BaseModel]:
+    from bottega_notebook.settings import NotebookSettings
+
     return NotebookSettings
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from bottega_notebook.entities import Notebook
+
     return Entities([Notebook], Path(__file__).parent / "migrations")
 
 
@@ -48,6 +49,8 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_notebook import events
+
     return (
         events.NotebookCreated,
         events.NotebookStarted,
@@ -59,6 +62,9 @@ def bottega_events() -> Iterable[type[Event]]:
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    from bottega.backends import WorkloadFinished, WorkloadStarted
+    from bottega_notebook.service import Notebooks
+
     notebooks = Notebooks(platform)
     bus.on(WorkloadStarted, notebooks.on_started)
     bus.on(WorkloadFinished, notebooks.on_finished)
@@ -66,11 +72,20 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega_notebook import routes
+    from bottega_notebook.proxy import Proxy
+    from bottega_notebook.service import Notebooks
+
     return routes.router(platform, Notebooks(platform), Proxy.of(platform))
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
+    import anyio
+
+    from bottega_notebook.proxy import Proxy
+    from bottega_notebook.service import Notebooks
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
@@ -84,4 +99,6 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from bottega_notebook import commands
+
     cli.add_typer(commands.app, name="notebooks")

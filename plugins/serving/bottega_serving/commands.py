@@ -22,7 +22,7 @@ _SERVICES = "/v1/{project_id}/services"
 _WAITING = ("publishing", "deploying", "stopping")
 
 
-def add(cli: typer.Typer) -> None:
+def add_to(cli: typer.Typer) -> None:
     cli.add_typer(models, name="models")
     cli.add_typer(services, name="services")
 

@@ -6,37 +6,40 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from fastapi import APIRouter
-from pydantic import BaseModel
-from sqlmodel import SQLModel
-
-from bottega.backends import WorkloadFinished, WorkloadStarted
-from bottega.bus import Bus
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
-from bottega_serving import commands, entities, events, extension_points
-from bottega_serving.assembly import Assembly
-from bottega_serving.feed_keys import ACTION
-from bottega_serving.settings import ServingSettings
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+    from sqlmodel import SQLModel
+
+    from bottega.bus import Bus
+    from bottega.events import Event
+    from bottega.platform import Platform
 
 
 @hookimpl
 def bottega_settings() -> type[BaseModel]:
+    from bottega_serving.settings import ServingSettings
+
     return ServingSettings
 
 
 @hookimpl
 def bottega_extension_points() -> ModuleType:
+    from bottega_serving import extension_points
+
     return extension_points
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from bottega_serving import entities
+
     tables: list[type[SQLModel]] = [
         entities.Model,
         entities.Service,
@@ -51,6 +54,8 @@ def bottega_entities() -> Entities:
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
+    from bottega_serving.feed_keys import ACTION
+
     return (
         Action("modelarts:model:create", "importing a model", "model", "addModel"),
         Action("modelarts:model:list", "listing models and runtimes", "model"),
@@ -68,6 +73,8 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from bottega_serving import events
+
     return (
         events.ModelSubmitted,
         events.ModelPublished,
@@ -84,6 +91,10 @@ def bottega_events() -> Iterable[type[Event]]:
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    from bottega.backends import WorkloadFinished, WorkloadStarted
+    from bottega_serving import events
+    from bottega_serving.assembly import Assembly
+
     parts = Assembly.of(platform)
     bus.on_external(events.ModelSubmitted, parts.models.copy)
     bus.on_external(events.ModelDeleted, parts.models.remove_files)
@@ -96,14 +107,20 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega_serving.assembly import Assembly
+
     return Assembly.of(platform).router()
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
+    from bottega_serving.assembly import Assembly
+
     return Assembly.of(platform).publisher.running()
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    commands.add(cli)
+    from bottega_serving import commands
+
+    commands.add_to(cli)

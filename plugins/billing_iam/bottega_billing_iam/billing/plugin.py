@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-
-from bottega.backends import WorkloadFinished, WorkloadStarted
-from bottega.bus import Bus
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action, Entities
 
-from . import commands, metering, prices, routes
-from .entities import PriceVersion, UsageRecord
-from .settings import BillingSettings
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.bus import Bus
+    from bottega.platform import Platform
 
 
 @hookimpl
-def bottega_settings() -> type[BillingSettings]:
+def bottega_settings() -> type[BaseModel]:
+    from .settings import BillingSettings
+
     return BillingSettings
 
 
 @hookimpl
 def bottega_entities() -> Entities:
+    from .entities import PriceVersion, UsageRecord
+
     return Entities([UsageRecord, PriceVersion], Path(__file__).parent / "migrations")
 
 
@@ -40,18 +43,25 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_subscribe(bus: Bus) -> None:
+    from bottega.backends import WorkloadFinished, WorkloadStarted
+
+    from . import metering
+
     bus.on(WorkloadStarted, metering.on_started)
     bus.on(WorkloadFinished, metering.on_finished)
 
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from . import routes
+
     return routes.router(platform)
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
     """Adopt the price list; one that would change the past leaves this plugin broken and the rest running."""
+    from . import prices
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -65,4 +75,6 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from . import commands
+
     commands.add_to(cli)

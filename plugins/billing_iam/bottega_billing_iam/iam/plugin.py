@@ -4,48 +4,55 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
 
-import typer
-from fastapi import APIRouter
-
-from bottega.events import Event
 from bottega.hookspecs import hookimpl
-from bottega.platform import Platform
 from bottega.plugins import Action
 
-from . import commands, routes
-from .accounts import Accounts
-from .actions import ACTIONS
-from .events import EVENTS
-from .passwords import Passwords
-from .policies import Policies
-from .settings import IamSettings
-from .system_policies import system_policies
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+    from pydantic import BaseModel
+
+    from bottega.events import Event
+    from bottega.platform import Platform
 
 
 @hookimpl
-def bottega_settings() -> type[IamSettings]:
+def bottega_settings() -> type[BaseModel]:
+    from .settings import IamSettings
+
     return IamSettings
 
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
+    from .actions import ACTIONS
+
     return ACTIONS
 
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
+    from .events import EVENTS
+
     return EVENTS
 
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from . import routes
+
     return routes.router(platform)
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
     """Bring the system policies of all plugins, and the preset groups, to what this installation offers."""
+    from .accounts import Accounts
+    from .passwords import Passwords
+    from .policies import Policies
+    from .system_policies import system_policies
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -62,4 +69,6 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
+    from . import commands
+
     commands.add_to(cli)
