@@ -32,6 +32,10 @@ HEAVY = {
     "torch", "onnx", "onnxruntime", "onnxscript", "sklearn", "scipy", "numpy", "PIL",
     "jupyter_server", "jupyterlab", "IPython", "ipykernel", "notebook", "ray",
 }  # fmt: skip
+SERVER = {
+    "fastapi", "starlette", "uvicorn", "limits", "prometheus_client", "sqlalchemy", "sqlmodel", "alembic",
+    "boto3", "botocore", "nats", "websockets", "jwt", "argon2", "cryptography",
+}  # fmt: skip
 
 
 def name(file: Path) -> str:
@@ -158,4 +162,21 @@ try:
 except SystemExit:
     pass
 """)
-    assert loaded & (HEAVY | {"boto3", "alembic", "uvicorn"}) == set()
+    assert loaded & (HEAVY | SERVER) == set()
+
+
+def test_the_commands_of_all_plugins_need_nothing_of_the_server() -> None:
+    # Each command pays for what it loads: only `bottega up` may wait for the server's libraries.
+    loaded = loaded_by("""
+from bottega.cli import cli
+from bottega.plugins import Plugins
+from bottega.settings import load_settings
+
+found = Plugins(load_settings(environ={}), commands_only=True)
+for plugin in found.on():
+    found.call(plugin, "bottega_commands", cli=cli)
+assert {p.name: p.reason for p in found.all.values() if p.state != "on"} == {}
+assert {"datasets", "jobs", "services"} <= {group.name for group in cli.registered_groups}
+""")
+    assert "bottega_training" in loaded
+    assert loaded & (HEAVY | SERVER) == set()
