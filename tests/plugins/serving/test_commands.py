@@ -21,7 +21,7 @@ def test_import_deploy_predict_stop_delete(server: Any, tenant: Tenant, tmp_path
     credentials.write_text(json.dumps({**known, "access_key": tenant.access_key, "secret_key": tenant.secret_key}))
     app = typer.Typer()
     app.callback()(options)
-    commands.add(app)
+    commands.add_to(app)
 
     def bottega(*arguments: str) -> Any:
         done = CliRunner().invoke(app, ["--credentials", str(credentials), "--json", *arguments])
