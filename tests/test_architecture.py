@@ -1,4 +1,4 @@
-"""The shape of the house (DESIGN §1-2): who may import whom, what a start loads, how large a room may be."""
+"""The shape of the house: who may import whom, what a start loads, how large a room may be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of an installation as an AsyncAPI 3.0 document, and the JSON Schema of each (DESIGN §4)."""
+"""The events of an installation as an AsyncAPI 3.0 document, and the JSON Schema of each."""
 
 from __future__ import annotations
 

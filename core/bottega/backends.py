@@ -1,6 +1,6 @@
 """Workloads as a backend sees them: the spec, the flavors, the protocol, and the events that drive a backend.
 
-The life of a workload (DESIGN §5): a plugin calls ``Workloads.request``; ``core.workload.requested.v1`` reaches the
+The life of a workload: a plugin calls ``Workloads.request``; ``core.workload.requested.v1`` reaches the
 backend named in it, which starts ``bottega.launch`` with the spec; the backend reports ``started`` and ``finished``
 through ``Workloads.mark_started`` and ``Workloads.mark_finished``, which commit the row and the event together.
 """

@@ -1,4 +1,4 @@
-"""The bus: typed events on NATS JetStream, published through the outbox, handled once in effect (DESIGN §4).
+"""The bus: typed events on NATS JetStream, published through the outbox, handled once in effect.
 
 A plugin registers its handlers before the start, with the bus bound to its name::
 

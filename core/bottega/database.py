@@ -1,4 +1,4 @@
-"""Transactions in which state and events change together (transactional outbox, DESIGN §1).
+"""Transactions in which state and events change together (a transactional outbox).
 
 ``async with database.transaction() as tx`` commits the rows written through ``tx.session`` and the events given
 to ``tx.emit`` at once, or neither. SQLite runs in WAL mode with one writer at a time; PostgreSQL runs as it is.

@@ -1,4 +1,4 @@
-"""Events: a fact is a class, its wire form is CloudEvents 1.0 structured JSON (DESIGN §4).
+"""Events: a fact is a class, its wire form is CloudEvents 1.0 structured JSON.
 
 An event class is named in the past tense and carries ids and small values only::
 

@@ -1,4 +1,4 @@
-"""The hooks by which a plugin describes itself, called once at start (DESIGN §3).
+"""The hooks by which a plugin describes itself, called once at start.
 
 A plugin is a module named by an entry point of the group ``bottega``. It implements any subset of these hooks with
 ``@hookimpl``; every implementation takes any subset of the arguments. Hooks describe, events drive: none is called

@@ -1,4 +1,4 @@
-"""Object storage as the platform uses it: only what every S3 server does right (FEASIBILITY §2).
+"""Object storage as the platform uses it: only what every S3 server does right.
 
 Content types, hashes, tags and locks live in SQL. Paths keep the users' own names, so every S3 tool sees them.
 """

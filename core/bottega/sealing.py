@@ -1,4 +1,4 @@
-"""Secrets and personal data at rest: AES-256-GCM under a key file of the data directory (FEATURES C6)."""
+"""Secrets and personal data at rest: AES-256-GCM under a key file of the data directory."""
 
 from __future__ import annotations
 

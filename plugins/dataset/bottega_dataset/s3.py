@@ -1,4 +1,4 @@
-"""The object store on any S3-compatible server, spoken to through boto3 (FEASIBILITY §2 says what may be relied on)."""
+"""The object store on any S3-compatible server, spoken to through boto3."""
 
 from __future__ import annotations
 

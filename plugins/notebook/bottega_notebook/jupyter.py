@@ -1,4 +1,4 @@
-"""How a JupyterLab is started: the specification of its workload (FEASIBILITY §4)."""
+"""How a JupyterLab is started: the specification of its workload."""
 
 from __future__ import annotations
 

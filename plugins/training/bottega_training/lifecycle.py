@@ -1,4 +1,4 @@
-"""What moves a job on: planned by its engine, started and finished by a backend (DESIGN §4).
+"""What moves a job on: planned by its engine, started and finished by a backend.
 
 Every step is driven by an event and looks at the job's phase first, so that a repeated event changes nothing and one
 that arrives late does not take a job back.

@@ -1,4 +1,4 @@
-"""Tables of the plugin `billing`: facts only; amounts are computed from them (FEATURES B1, B7)."""
+"""Tables of the plugin `billing`: facts only; amounts are computed from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the life of workloads to usage records: one a workload, whatever order the events come in (FEATURES B1)."""
+"""From the life of workloads to usage records: one a workload, whatever order the events come in."""
 
 from __future__ import annotations
 

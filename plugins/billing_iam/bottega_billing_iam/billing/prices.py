@@ -1,4 +1,4 @@
-"""The price list: versions that follow one another; what has begun never changes (000 §7, FEATURES B2)."""
+"""The price list: versions that follow one another; what has begun never changes (000 §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v2/{project_id}/bills`` and the prices behind them (FEATURES B2, B7)."""
+"""``/v2/{project_id}/bills`` and the prices behind them."""
 
 from __future__ import annotations
 
