@@ -42,9 +42,7 @@ class Event(BaseModel):
                 )
             cls.type = type
         elif not cls.type:
-            raise ConfigError(
-                f"event class {cls.__name__} names no type: class {cls.__name__}(Event, type=...)"
-            )
+            raise ConfigError(f"event class {cls.__name__} names no type: class {cls.__name__}(Event, type=...)")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

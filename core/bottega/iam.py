@@ -87,9 +87,7 @@ class Decision:
             return "; ".join((f"denied because no statement allows {self.action}", *self.notes))
         verb, effect = ("allowed", "Allow") if self.allowed else ("denied", "Deny")
         source = f" ({self.source})" if self.source else ""
-        return (
-            f'{verb} by statement {self.statement} of policy "{self.policy}"{source}: {effect} {self.pattern}'
-        )
+        return f'{verb} by statement {self.statement} of policy "{self.policy}"{source}: {effect} {self.pattern}'
 
 
 # A statement that applies to an action: what its resource must match (None: any), its conditions, the answer.
@@ -155,17 +153,13 @@ class PolicySet:
             if not any(matches(name) for matches in excluded):
                 written = f"all but {', '.join(compiled.statement.not_actions)}"
                 found[compiled.order] = (compiled, written)
-        ordered = sorted(
-            found.values(), key=lambda item: (item[0].statement.effect == "Allow", item[0].order)
-        )
+        ordered = sorted(found.values(), key=lambda item: (item[0].statement.effect == "Allow", item[0].order))
         notes = [
             compiled.without_effect()
             for compiled, _ in ordered
             if compiled.missing and compiled.statement.effect == "Allow"
         ]
-        candidates = tuple(
-            compiled.candidate(action, written) for compiled, written in ordered if not compiled.missing
-        )
+        candidates = tuple(compiled.candidate(action, written) for compiled, written in ordered if not compiled.missing)
         unmet = Decision(False, "no statement allows it", action, notes=tuple(dict.fromkeys(notes)))
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()
@@ -315,9 +309,7 @@ def _actions(element: object, at: str) -> tuple[str, ...]:
     for here, action in actions:
         if not _ACTION.fullmatch(action):
             right = (
-                f"write {action.replace('>', ':')}"
-                if _ACTION.fullmatch(action.replace(">", ":"))
-                else _RIGHT_ACTION
+                f"write {action.replace('>', ':')}" if _ACTION.fullmatch(action.replace(">", ":")) else _RIGHT_ACTION
             )
             raise Invalid(f"{here}: {_shown(action)} is not an action: {right}")
     return tuple(action for _, action in actions)

@@ -22,12 +22,8 @@ class Metrics:
             registry=self.registry,
         )
         self.plugins = Gauge("bottega_plugins", "Plugins by state", ["state"], registry=self.registry)
-        self.outbox = Gauge(
-            "bottega_outbox_rows", "Events committed and not yet published", registry=self.registry
-        )
-        self.denied = Counter(
-            "bottega_denied_total", "Requests refused, by status", ["status"], registry=self.registry
-        )
+        self.outbox = Gauge("bottega_outbox_rows", "Events committed and not yet published", registry=self.registry)
+        self.denied = Counter("bottega_denied_total", "Requests refused, by status", ["status"], registry=self.registry)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, str(status)).observe(seconds)

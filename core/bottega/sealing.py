@@ -39,6 +39,4 @@ class Sealer:
         try:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], purpose.encode()).decode()
         except InvalidTag as e:
-            raise ConfigError(
-                f"a stored secret ({purpose}) cannot be read: wrong key file or damaged data"
-            ) from e
+            raise ConfigError(f"a stored secret ({purpose}) cannot be read: wrong key file or damaged data") from e

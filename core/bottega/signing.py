@@ -47,9 +47,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^`|~0-9a-z-]+")
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest().encode()
 _REQUIRED = (b"host", b"x-sdk-date")
 # Present, they must be covered by the signature: else a stranger could add them.
-_SIGNED_IF_PRESENT = frozenset(
-    {b"x-sdk-content-sha256", b"x-security-token", b"x-project-id", b"x-domain-id"}
-)
+_SIGNED_IF_PRESENT = frozenset({b"x-sdk-content-sha256", b"x-security-token", b"x-project-id", b"x-domain-id"})
 # Proxies and HTTP libraries change or drop these on the way, so a client does not sign them.
 _NEVER_SIGNED = frozenset(
     {
@@ -108,9 +106,7 @@ class PendingSignature:
         else:
             digest = hashlib.sha256(body).hexdigest().encode()
             if self._content_hash is not None and self._content_hash != digest:
-                raise SignatureError(
-                    "bad signature", "the body is not the one X-Sdk-Content-Sha256 was made of"
-                )
+                raise SignatureError("bad signature", "the body is not the one X-Sdk-Content-Sha256 was made of")
         expected = _signature(self.request, self._date, self._canonical + digest, secret_key)
         if not hmac.compare_digest(expected, self.request.signature):
             raise SignatureError(
@@ -130,9 +126,7 @@ def parse_authorization(header: str) -> SignedRequest:
         algorithm = header.partition(" ")[0]
         if algorithm not in (SDK, DERIVED) and re.fullmatch(r"(SDK|V11)-[A-Z0-9-]{1,40}", algorithm):
             raise SignatureError("unsupported", f"{algorithm} is not supported: sign with {SDK} or {DERIVED}")
-        raise _malformed(
-            f'Authorization must read "{SDK} Access=..., SignedHeaders=a;b, Signature=<64 hex digits>"'
-        )
+        raise _malformed(f'Authorization must read "{SDK} Access=..., SignedHeaders=a;b, Signature=<64 hex digits>"')
     scheme, credential, names, signature = match.groups()
     signed = tuple(names.split(";"))
     if len(set(signed)) < len(signed) or not all(map(_HEADER.fullmatch, signed)):
@@ -256,9 +250,7 @@ def sign(
         digest = UNSIGNED_PAYLOAD
     request = SignedRequest(SDK, access_key, tuple(names), "")
     signature = _signature(request, date.encode(), canonical + digest, secret_key)
-    out["Authorization"] = (
-        f"{SDK} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={signature}"
-    )
+    out["Authorization"] = f"{SDK} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={signature}"
     return out
 
 

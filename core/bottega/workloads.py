@@ -132,9 +132,7 @@ class Workloads:
             )
             return bool(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
 
-    async def mark_started(
-        self, workload_id: str, endpoints: dict[str, str], *, at: int | None = None
-    ) -> None:
+    async def mark_started(self, workload_id: str, endpoints: dict[str, str], *, at: int | None = None) -> None:
         """Report that a workload runs and is ready, `at` (default: now); only the first report counts."""
         async with self._database.transaction() as tx:
             workload = await self._lock(tx, workload_id)

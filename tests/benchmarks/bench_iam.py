@@ -70,10 +70,7 @@ def make_documents(rng: random.Random) -> list[dict[str, Any]]:
             made["Condition"] = conditions
         return made
 
-    return [
-        {"Version": "1.1", "Statement": [statement() for _ in range(rng.randint(1, 3))]}
-        for _ in range(POLICIES)
-    ]
+    return [{"Version": "1.1", "Statement": [statement() for _ in range(rng.randint(1, 3))]} for _ in range(POLICIES)]
 
 
 def make_questions(rng: random.Random) -> list[Question]:
@@ -217,9 +214,7 @@ def main() -> int:
     for peer, answers in (("cedarpy", cedar_answers), ("casbin", casbin_answers)):
         differing = [q for q, a, b in zip(questions, expected, answers, strict=True) if a != b]
         if differing:
-            raise SystemExit(
-                f"{peer} answers {len(differing)} questions otherwise, the first: {differing[0]}"
-            )
+            raise SystemExit(f"{peer} answers {len(differing)} questions otherwise, the first: {differing[0]}")
 
     compiled = compile_ms(parsed)
     mix = ", ".join(f"{count} {reason}" for reason, count in sorted(shares.items()))

@@ -20,16 +20,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-ELEMENTS = JSON | st.sampled_from(
-    ["Allow", "Deny", "*", "a:b:c", ["a:*:c"], {"StringEquals": {"g:UserName": "x"}}]
-)
+ELEMENTS = JSON | st.sampled_from(["Allow", "Deny", "*", "a:b:c", ["a:*:c"], {"StringEquals": {"g:UserName": "x"}}])
 NEARLY_A_STATEMENT = st.dictionaries(
     st.sampled_from(["Effect", "Action", "NotAction", "Resource", "Condition", "Sid"]), ELEMENTS
 )
 CONDITIONAL = st.dictionaries(
-    st.sampled_from(
-        ["StringEquals", "NumberLessThanIfExists", "IpAddress", "DateEquals", "IsNull", "Null", "?"]
-    ),
+    st.sampled_from(["StringEquals", "NumberLessThanIfExists", "IpAddress", "DateEquals", "IsNull", "Null", "?"]),
     st.dictionaries(st.sampled_from(["g:SourceIp", "g:x", "a:b", ""]), JSON, max_size=2) | JSON,
 )
 NEARLY_ALLOWED = CONDITIONAL.map(lambda c: {"Effect": "Allow", "Action": "a:b:c", "Condition": c})
@@ -42,9 +38,7 @@ NEARLY_A_POLICY = st.fixed_dictionaries(
         )
         | JSON,
     },
-    optional={
-        "Depends": st.lists(st.dictionaries(st.sampled_from(["catalog", "display_name"]), JSON)) | JSON
-    },
+    optional={"Depends": st.lists(st.dictionaries(st.sampled_from(["catalog", "display_name"]), JSON)) | JSON},
 )
 
 
@@ -74,9 +68,7 @@ RESOURCE_PATTERNS = st.text("ab/:*.[", min_size=1, max_size=5)
 RESOURCES = st.text("ab/:.[", max_size=6) | st.just("*")
 NAMES = st.sampled_from(["ann", "Ann", "bob", "annbob", ""])
 NUMBERS = st.integers(-2, 2)
-TIMES = st.sampled_from(
-    ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-02", "2027-01-01T00:00:00Z"]
-)
+TIMES = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-02", "2027-01-01T00:00:00Z"])
 NETWORKS = st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "192.0.2.1"])
 ADDRESSES = st.sampled_from(["10.1.2.3", "10.2.3.4", "192.0.2.1", "192.0.2.2"])
 CONDITIONS = st.one_of(
@@ -88,9 +80,9 @@ CONDITIONS = st.one_of(
         st.lists(NAMES | st.sampled_from(["a*", "*bob", "*"]), min_size=1, max_size=2),
     ),
     st.tuples(
-        st.sampled_from(
-            ["Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals"]
-        ).map("Number".__add__),
+        st.sampled_from(["Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals"]).map(
+            "Number".__add__
+        ),
         st.just("modelarts:nodes"),
         st.lists(NUMBERS, min_size=1, max_size=2),
     ),

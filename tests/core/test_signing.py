@@ -88,9 +88,7 @@ def vendor(
     )
     signed = credentials.sign_request(request)
     raw_path, _, raw_query = signed.uri.partition("?")
-    wire = tuple(
-        (name.lower().encode(), value.encode("latin-1")) for name, value in signed.header_params.items()
-    )
+    wire = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in signed.header_params.items())
     return Sent(method, raw_path.encode(), raw_query.encode(), wire, signed.body)
 
 
@@ -339,9 +337,7 @@ def test_what_is_wrong_is_told_apart(sent: Sent, expected: str) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(
-    st.text() | st.from_regex(r"(SDK|V11)-HMAC-SHA256 (Access|Credential)=.*, SignedHeaders=.*, Signature=.*")
-)
+@given(st.text() | st.from_regex(r"(SDK|V11)-HMAC-SHA256 (Access|Credential)=.*, SignedHeaders=.*, Signature=.*"))
 def test_any_other_authorization_is_refused(header: str) -> None:
     with pytest.raises(SignatureError) as caught:
         parse_authorization(header)
@@ -351,10 +347,7 @@ def test_any_other_authorization_is_refused(header: str) -> None:
 def test_headers_are_checked_before_the_body_and_the_secret_are_there() -> None:
     pending = begin(TAMPERED.method, TAMPERED.path, TAMPERED.query, TAMPERED.headers, now=NOW)
     assert (pending.request.access_key, pending.security_token) == (ACCESS, "t")
-    assert (
-        "t"
-        not in repr(pending).split("signature=")[0].replace("PendingSignature", "").split("access_key")[0][:1]
-    )
+    assert "t" not in repr(pending).split("signature=")[0].replace("PendingSignature", "").split("access_key")[0][:1]
     pending.finish(TAMPERED.body, SECRET)
     with pytest.raises(SignatureError):
         pending.finish(TAMPERED.body + b" ", SECRET)

@@ -30,9 +30,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_core_lineage_edge_target"), "core_lineage_edge", ["target"], unique=False)
     op.create_table(
         "core_outbox",
-        sa.Column(
-            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("event_id", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
