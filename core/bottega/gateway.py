@@ -130,6 +130,7 @@ class Requirement:
             raise
         act_as(principal)
         await platform.limit_rate(principal)
+        platform.check_owner(self.action)
         project_id = connection.path_params.get("project_id")
         if project_id is not None:
             call.project = await platform.identity.check_project(principal, project_id)

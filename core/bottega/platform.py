@@ -116,11 +116,19 @@ class Platform:
         return [value for _, value in found]
 
     def action(self, name: str) -> Action | None:
-        return next((a for p in self.shared.plugins.on() for a in p.actions if a.name == name), None)
+        found = self.shared.plugins.guards.get(name)
+        return found[1] if found else None
 
     def action_owner(self, name: str) -> str:
         """The plugin that declared an action; core's own carry ``core``."""
-        return next((p.name for p in self.shared.plugins.on() if any(a.name == name for a in p.actions)), "core")
+        found = self.shared.plugins.guards.get(name)
+        return found[0].name if found else "core"
+
+    def check_owner(self, action: str) -> None:
+        """Raises Unavailable when the plugin that declared an action broke after its routes were mounted."""
+        found = self.shared.plugins.guards.get(action)
+        if found and found[0].state != "on":
+            raise Unavailable(f"the plugin '{found[0].name}' is {found[0].state}: {found[0].reason}")
 
     async def limit_rate(self, principal: Principal) -> None:
         await self.shared.limiter.hit(principal.user_id)

@@ -122,6 +122,8 @@ class Plugins:
         self.manager = pluggy.PluginManager("bottega")
         self.manager.add_hookspecs(hookspecs)
         self.all: dict[str, Plugin] = {}
+        self.guards: dict[str, tuple[Plugin, Action]] = {}
+        """Each IAM action with the plugin that declared it."""
         points = sorted(entry_points(group=GROUP) if found is None else found, key=lambda e: e.name)
         for point in points:
             self._discover(point)
@@ -242,6 +244,8 @@ class Plugins:
             plugin.settings = validate(model, section, f"plugins.{plugin.name}")
         with self.boundary(plugin, "bottega_actions"):
             plugin.actions = list(self.call(plugin, "bottega_actions") or ())
+            for action in plugin.actions:
+                self.guards.setdefault(action.name, (plugin, action))
         with self.boundary(plugin, "bottega_events"):
             plugin.events_out = list(self.call(plugin, "bottega_events") or ())
             for event in plugin.events_out:

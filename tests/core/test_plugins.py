@@ -218,7 +218,9 @@ ROUTERS = {
         "route GET /v1/whoami exists already",
     ),
 }
-LATE = """
+LATE = (
+    ROUTER.format(name="late", path="/v1/late", check="caller: Caller = requires('late:thing:get')")
+    + """
 class Called(Event, type="core.api.called.v1"): ...
 
 @hookimpl
@@ -231,6 +233,7 @@ def bottega_subscribe(bus):
 def bottega_lifespan():
     raise RuntimeError("too late")
 """
+)
 SOUND = ROUTER.format(name="sound", path="/v1/sound", check="caller: Caller = requires('sound:thing:get')")
 STALLED = """
 from pathlib import Path
@@ -378,3 +381,9 @@ def test_a_broken_plugin_hears_nothing(beset: RunningPlatform, report: dict[str,
     consumers = beset.runtime.platform.bus.stats().consumers
     assert "stalled__events" in consumers
     assert "late__events" not in consumers
+
+
+def test_the_routes_of_a_plugin_that_broke_last_say_why(beset: RunningPlatform) -> None:
+    with pytest.raises(ApiFailure, match="the plugin 'late' is broken: bottega_lifespan: RuntimeError: too late") as e:
+        beset.tenant().client.get("/v1/late")
+    assert e.value.status == 503
