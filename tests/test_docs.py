@@ -84,17 +84,28 @@ def test_an_extension_point_is_named_after_its_owner() -> None:
         assert [n for n in names if not n.startswith(f"bottega_{plugin.name.replace('-', '_')}_")] == []
 
 
-def test_every_conformance_suite_is_listed() -> None:
-    folder = ROOT / "core" / "bottega" / "testing" / "conformance"
-    suites = [
-        f"bottega.testing.conformance.{file.stem}.{node.name}"
-        for file in folder.glob("*.py")
+def contracts(file: Path) -> list[str]:
+    return [
+        node.name
         for node in ast.parse(file.read_text("utf-8")).body
         if isinstance(node, ast.ClassDef) and node.name.endswith("Contract")
     ]
-    assert suites
+
+
+def test_every_conformance_suite_is_listed() -> None:
+    core = (ROOT / "core" / "bottega" / "testing" / "conformance").glob("*.py")
+    suites = [f"bottega.testing.conformance.{file.stem}.{name}" for file in core for name in contracts(file)]
+    for file in (ROOT / "plugins").glob("*/*/conformance.py"):
+        suites += [f"{file.parent.name}.conformance.{name}" for name in contracts(file)]
     page = (DOCS / "testing.md").read_text("utf-8")
-    assert [suite for suite in suites if suite not in page] == []
+    assert [suite for suite in suites if f"`{suite}`" not in page] == []
+
+
+def test_every_extension_point_of_a_plugin_has_a_suite() -> None:
+    page = (DOCS / "testing.md").read_text("utf-8")
+    points = [s.partition("(")[0] for file in extension_points() for s in signatures(file)]
+    assert points
+    assert [point for point in points if f"| `{point}` |" not in page] == []
 
 
 # -- settings ----------------------------------------------------------------------------------------------------
