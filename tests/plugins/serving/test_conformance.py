@@ -57,7 +57,6 @@ def test_an_exported_program_gives_each_row_its_answer(running: RunningPlatform,
     Export().test_a_session_gives_each_row_its_answer(running, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="runtime-pytorch lets zipfile.BadZipFile of torch.export.load through")
 def test_what_is_no_exported_program_is_said(running: RunningPlatform, tmp_path: Path) -> None:
     Export().test_what_cannot_be_loaded_is_said(running, tmp_path)
 

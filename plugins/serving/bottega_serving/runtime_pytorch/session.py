@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def load(files: Path, config: dict[str, Any]) -> TorchSession:
         if found[0].suffix == ".pt2":
             return _exported(torch.export.load(found[0]))
         return _scripted(torch.jit.load(str(found[0]), map_location="cpu"))  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError, OSError) as problem:
+    except (RuntimeError, ValueError, OSError, BadZipFile) as problem:
         hint = "a state dict needs a customize_service.py that builds its module"
         raise LoadFailure(
             f"{found[0].name} is neither TorchScript nor an exported program ({hint}): {problem}"
