@@ -1,5 +1,17 @@
-"""``python -m bottega``."""
+"""``python -m bottega`` and the program ``bottega``."""
 
-from bottega.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C is quiet even while it is being loaded."""
+    try:
+        from bottega.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

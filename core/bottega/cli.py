@@ -8,23 +8,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from bottega.cli_support import OPTIONS, connect, console, errors, note, show
+from bottega.cli_support import OPTIONS, as_text, connect, console, errors, moment, note, show
 from bottega.client import ApiFailure, Unreachable
-from bottega.errors import BottegaError, ConfigError, NotFound
+from bottega.errors import BottegaError, ConfigError, NotFound, is_full_disk
 from bottega.plugins import Plugins
-from bottega.settings import LogSettings, load_settings
+from bottega.settings import LogSettings, default_config, load_settings
 
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Bottega, an open AI platform.",
 )
 events = typer.Typer(no_args_is_help=True, help="Follow events, and care for those no handler could process.")
 dead = typer.Typer(no_args_is_help=True, help="Events a handler could not process.")
 cli.add_typer(events, name="events")
 events.add_typer(dead, name="dead")
+_EXPECTED = (ApiFailure, Unreachable, BottegaError, OSError, json.JSONDecodeError)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"bottega {version('bottega')}\n")
+        raise typer.Exit
 
 
 @cli.callback()
@@ -32,9 +43,15 @@ def options(
     credentials: Annotated[
         Path | None, typer.Option(help="credentials.json of the platform (default: $BOTTEGA_CREDENTIALS).")
     ] = None,
+    project: Annotated[
+        str | None, typer.Option(help="Id or name of the project to act in (default: that of the credentials).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    OPTIONS.credentials, OPTIONS.as_json = credentials, as_json
+    OPTIONS.credentials, OPTIONS.project, OPTIONS.as_json = credentials, project, as_json
 
 
 @cli.command()
@@ -48,7 +65,7 @@ def up(
     from bottega.server import serve
 
     server = {k: v for k, v in (("port", port), ("host", host)) if v is not None}
-    serve(config, {**({"data_dir": str(data_dir)} if data_dir else {}), "server": server})
+    serve(config or default_config(), {**({"data_dir": str(data_dir)} if data_dir else {}), "server": server})
 
 
 @cli.command(name="nats-config")
@@ -65,7 +82,7 @@ def nats_config(
     """
     from bottega.nats_auth import NatsAuthority
 
-    settings = load_settings(config)
+    settings = load_settings(config or default_config())
     directory = settings.nats.authority_dir or settings.data_dir / "secrets" / "nats"
     authority = NatsAuthority.load_or_create(directory)
     lines = (
@@ -140,16 +157,17 @@ def lineage(
 @events.command()
 def tail(
     type: Annotated[str, typer.Option(help="Event type, with * and > as wildcards.")] = ">",
-    since: Annotated[int | None, typer.Option(help="From this epoch millisecond on.")] = None,
+    since: Annotated[str | None, typer.Option(help="From 30m, 2h or 7d ago, an ISO time or epoch ms on.")] = None,
     follow: Annotated[bool, typer.Option(help="Wait for further events.")] = True,
 ) -> None:
     """Print the project's events as they happen."""
-    params: dict[str, Any] = {"type": type, "follow": follow} | ({"since": since} if since is not None else {})
+    params: dict[str, Any] = {"type": type, "follow": follow} | ({"since": moment(since)} if since else {})
     for event in connect().lines("/v1/{project_id}/events", params):
         if OPTIONS.as_json:
             sys.stdout.write(json.dumps(event) + "\n")
         else:
-            console.print(f"[dim]{event['time'][11:23]}[/] [bold]{event['type']}[/] {event['data']}", highlight=False)
+            head = f"[dim]{event['time'][11:23]}[/] [bold]{event['type']}[/]"
+            console.print(f"{head} {escape(as_text(event['data']))}", highlight=False, soft_wrap=True)
 
 
 @events.command()
@@ -162,7 +180,7 @@ def schema(
     from bottega import asyncapi
     from bottega.runtime import CORE_EVENTS
 
-    found = [*CORE_EVENTS, *(e for p in Plugins(load_settings()).on() for e in p.events_out)]
+    found = [*CORE_EVENTS, *(e for p in Plugins(load_settings(default_config())).on() for e in p.events_out)]
     if type is None:
         answer = asyncapi.document(found, version("bottega"))
     else:
@@ -221,26 +239,75 @@ def _json_first(arguments: list[str]) -> list[str]:
     return ["--json", *(a for a in arguments[:end] if a != "--json"), *arguments[end:]]
 
 
+def _add_commands(found: Plugins) -> dict[str, str]:
+    """Let the plugins bring their commands; returns whose each of them is."""
+    owners: dict[str, str] = {}
+    for plugin in found.on():
+        before = len(cli.registered_commands), len(cli.registered_groups)
+        found.call(plugin, "bottega_commands", cli=cli)
+        for command in cli.registered_commands[before[0] :]:
+            owners[command.name or getattr(command.callback, "__name__", "").replace("_", "-")] = plugin.name
+        for group in cli.registered_groups[before[1] :]:
+            owners[str(group.name)] = plugin.name
+    return owners
+
+
+def _explain_missing(failed: ApiFailure, owners: dict[str, str], arguments: list[str]) -> str:
+    """What a failure says; when the platform has no such API, because the plugin of the command is not on there."""
+    owner = next((owners[word] for word in arguments if word in owners), None)
+    if failed.error_code != "APIGW.0101" or owner is None:
+        return failed.message
+    rows = connect().get("/v1/plugins")["plugins"]
+    state = next((f"{row['state']} ({row['reason']})" for row in rows if row["name"] == owner), "not installed")
+    return failed.message if state.startswith("on ") else f"the plugin '{owner}' is {state} on this platform"
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _fail(error: BaseException, owners: dict[str, str], arguments: list[str]) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    if isinstance(error, ApiFailure):
+        message = _explain_missing(error, owners, arguments)
+        errors.print(f"[red]refused[/] ({error.status} {error.error_code}): ", end="")
+        request = f" [request {error.request_id}]" if error.request_id not in ("", "-") else ""
+        errors.print(message + request, markup=False, soft_wrap=True)
+        return 1
+    text, code = str(error), 1
+    if isinstance(error, Unreachable | ConfigError):
+        code = 3 if isinstance(error, Unreachable) else 2
+    elif is_full_disk(error):
+        place = getattr(error, "filename", None)
+        text = "no space is left on the disk" + (f": {place}" if place else "")
+    elif isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+    elif isinstance(error, json.JSONDecodeError):
+        text = f"not valid JSON: {error}"
+    errors.print(text, style="red", markup=False, soft_wrap=True)
+    return code
+
+
 def main() -> None:
     """Run the command line; failures become one clear line and an exit code."""
     from bottega import logs
 
     # What is broken is told by `bottega plugins` and by `bottega up`, not by every command.
     logs.configure(LogSettings(level="error"))
+    owners: dict[str, str] = {}
+    arguments = _json_first(sys.argv[1:])
     try:
-        found = Plugins(load_settings(), commands_only=True)
-        for plugin in found.on():
-            found.call(plugin, "bottega_commands", cli=cli)
-        cli(_json_first(sys.argv[1:]))
-    except ApiFailure as e:
-        errors.print(f"[red]refused[/] ({e.status} {e.error_code}): ", end="")
-        errors.print(f"{e.message} [request {e.request_id}]", markup=False)
-        sys.exit(1)
-    except (Unreachable, ConfigError) as e:
-        errors.print(str(e), style="red", markup=False)
-        sys.exit(3 if isinstance(e, Unreachable) else 2)
-    except BottegaError as e:
-        errors.print(str(e), style="red", markup=False)
-        sys.exit(1)
+        owners = _add_commands(Plugins(load_settings(), commands_only=True))
+        cli(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as e:  # only what is expected ends here
+        if not all(isinstance(leaf, _EXPECTED) or is_full_disk(leaf) for leaf in _leaves(e)):
+            raise
+        try:
+            code = _fail(_leaves(e)[0], owners, arguments)
+        except (ApiFailure, Unreachable) as again:
+            code = _fail(again, {}, [])
+        sys.exit(code)

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from bottega import signing
+from bottega.errors import ConfigError
 
 CREDENTIALS_VARIABLE = "BOTTEGA_CREDENTIALS"
 DEFAULT_CREDENTIALS = Path("bottega-data/credentials.json")
@@ -115,6 +116,7 @@ class Client:
 
     @classmethod
     def from_file(cls, path: Path) -> Client:
+        """Reads a ``credentials.json``. Raises Unreachable when there is none, ConfigError when it is no such file."""
         try:
             known = json.loads(path.read_text("utf-8"))
         except OSError as e:
@@ -122,7 +124,13 @@ class Client:
                 f"no credentials at {path} ({e.strerror}); start a platform with `bottega up`, "
                 f"or set {CREDENTIALS_VARIABLE} to the credentials.json of a running one"
             ) from e
-        return cls(known["url"], known["project_id"], known["access_key"], known["secret_key"])
+        except ValueError as e:
+            raise ConfigError(f"{path} is not a credentials file: it is not JSON ({e})") from e
+        needed = ("url", "project_id", "access_key", "secret_key")
+        missing = [key for key in needed if not (isinstance(known, dict) and isinstance(known.get(key), str))]
+        if missing:
+            raise ConfigError(f"{path} is not a credentials file: it holds no '{missing[0]}'")
+        return cls(*(known[key] for key in needed))
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request. Raises ApiFailure for an error answer, Unreachable when there is none."""

@@ -12,12 +12,16 @@
         ├── Conflict           409  a name is taken, or the state does not permit it
         ├── TooLarge           413
         ├── TooManyRequests    429
-        └── Unavailable        503  a part the request needs is away; trying again helps
+        ├── Unavailable        503  a part the request needs is away; trying again helps
+        └── StorageFull        507  no space is left on a disk
 
 Plugins subclass the leaves to give their own ``code``; they never subclass the roots.
 """
 
 from __future__ import annotations
+
+import errno
+import sqlite3
 
 
 class BottegaError(Exception):
@@ -107,3 +111,21 @@ class Unavailable(ApiError):
 
     status = 503
     code = "ModelArts.0108"
+
+
+class StorageFull(ApiError):
+    """No space is left on the disk of the platform."""
+
+    status = 507
+    code = "ModelArts.0109"
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, says that a disk is full (ENOSPC, EDQUOT, SQLITE_FULL)."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

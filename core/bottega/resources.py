@@ -17,6 +17,10 @@ from bottega.errors import Conflict, NotFound, QuotaExceeded
 _SORTABLE = {"create_time": Resource.created_at, "name": Resource.name, "update_time": Resource.updated_at}
 
 
+def _article(kind: str) -> str:
+    return "an" if kind[:1].lower() in "aeio" else "a"
+
+
 class Resources:
     """The resources of one plugin."""
 
@@ -64,7 +68,7 @@ class Resources:
         try:
             await tx.session.flush()
         except IntegrityError as e:
-            raise Conflict(f"a {kind} named '{name}' exists in this project; choose another name") from e
+            raise Conflict(f"{_article(kind)} {kind} named '{name}' exists in this project; choose another name") from e
         return resource
 
     async def get(self, session: AsyncSession, kind: str, project_id: str, id: str) -> Resource:

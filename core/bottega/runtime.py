@@ -293,6 +293,12 @@ class Runtime:
             if store.name == wanted:
                 shared.objects = store
         if shared.objects is None:
+            chosen = "store" in self.settings.objects.model_fields_set
+            if chosen and wanted not in self.plugins.all:
+                stores = [p.name for p in self.plugins.on() if "bottega_object_stores" in p.hooks]
+                raise ConfigError(
+                    f"objects.store: there is no plugin '{wanted}'; installed: {', '.join(stores) or 'none'}"
+                )
             log.error("no object store", wanted=wanted)
         for backend in self.platform.extensions("bottega_backends"):
             self._backends[backend.name] = backend

@@ -37,19 +37,24 @@ def serve(config: Path | None, overrides: Mapping[str, Any]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping.set)
         async with runtime.running(listener):
-            _greet(runtime)
+            _greet(runtime, config)
             await stopping.wait()
 
     with listener:
         asyncio.run(run())
 
 
-def _greet(runtime: Runtime) -> None:
+def _greet(runtime: Runtime, config: Path | None) -> None:
     url, file = runtime.platform.url, runtime.credentials_file
     console.print(f"[bold green]Bottega is up[/] at [bold]{url}[/]  (Ctrl-C stops it)")
+    if config is not None:
+        console.print(f"Settings are from {config.resolve()}", highlight=False, markup=False, soft_wrap=True)
     if runtime.first_password:
-        console.print(f"Log in as [bold]{runtime.settings.account}[/]; password and access key are in {file}")
-    console.print(f"Command line: export BOTTEGA_CREDENTIALS={file}", highlight=False)
+        console.print(
+            f"Log in as [bold]{runtime.settings.account}[/]; password and access key are in {file}", soft_wrap=True
+        )
+    console.print("To use the command line, say in your shell:")
+    console.print(f"export BOTTEGA_CREDENTIALS={file}", highlight=False, markup=False, soft_wrap=True)
     for plugin in runtime.plugins.all.values():
         if plugin.state == "broken":
             console.print(f"[red]plugin {plugin.name} is broken[/]: ", end="")

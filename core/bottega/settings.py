@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from bottega.errors import ConfigError
 
+CONFIG_FILE = Path("bottega.toml")
 _PREFIX = "BOTTEGA__"
+_DATABASES = ("sqlite+aiosqlite://", "postgresql+psycopg://")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -40,6 +42,16 @@ class ServerSettings(Section):
 class DatabaseSettings(Section):
     url: SecretStr | None = None
     """None: SQLite in the data directory. ``postgresql+psycopg://user:password@host/name`` for PostgreSQL."""
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(_DATABASES):
+            # Only what stands before :// is repeated; the rest holds a password.
+            kind, separator, _ = url.get_secret_value().partition("://")
+            given = f"'{kind}://…' is not" if separator else "this is not"
+            raise ValueError(f"{given} the URL of a database that can be used; write {' or '.join(_DATABASES)}…")
+        return url
 
 
 class NatsSettings(Section):
@@ -80,6 +92,11 @@ class Settings(Section):
     """Sections of the plugins; each is checked by its plugin's own model. ``enabled = false`` switches one off."""
 
 
+def default_config() -> Path | None:
+    """``bottega.toml`` of the working directory, when there is one."""
+    return CONFIG_FILE if CONFIG_FILE.is_file() else None
+
+
 def load_settings(
     path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -114,8 +131,20 @@ def validate(model: type[M], values: Mapping[str, Any], section: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as e:
-        problems = [f"{_key(section, '.'.join(map(str, p['loc'])))}: {p['msg']}" for p in e.errors()]
+        problems = [_problem(model, section, p["loc"], p["type"], p["msg"]) for p in e.errors()]
         raise ConfigError("wrong settings: " + "; ".join(problems)) from e
+
+
+def _problem(model: type[BaseModel], section: str, place: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = _key(section, ".".join(map(str, place)))
+    if kind != "extra_forbidden":
+        return f"{key}: {message.removeprefix('Value error, ')}"
+    inner: Any = model
+    for part in place[:-1]:
+        field = inner.model_fields.get(str(part)) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        inner = field.annotation if field else None
+    known = sorted(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
+    return f"unknown setting '{key}'" + (f"; known here: {', '.join(known)}" if known else "")
 
 
 def _key(section: str, name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bottega.testing import PlatformProcess, wait_until
+from bottega.testing import PlatformProcess, RunningPlatform, wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -112,6 +112,93 @@ def test_a_taken_port_is_named(bottega: Run, process: PlatformProcess, tmp_path:
     done = bottega("up", "--data-dir", str(tmp_path / "d"), "--port", str(process.port))
     assert done.returncode == 2
     assert str(process.port) in done.stderr
+
+
+def test_tables_off_a_terminal_are_never_cut(bottega: Run) -> None:
+    rows = json.loads(bottega("--json", "plugins").stdout)
+    shown = bottega("plugins", "training").stdout
+    assert json.dumps(next(r for r in rows if r["name"] == "training")["hooks"])[1:-1].replace('"', "") in shown
+    longest = max(rows, key=lambda r: len(str(r["reason"])))
+    assert str(longest["reason"]) in bottega("plugins", COLUMNS="40").stdout
+
+
+def test_the_version_and_short_help(bottega: Run) -> None:
+    assert bottega("--version").stdout.startswith("bottega 0.")
+    assert "Usage" in bottega("events", "-h").stdout
+
+
+def test_an_action_of_a_wrong_form_is_refused(bottega: Run) -> None:
+    done = bottega("can-i", "foo")
+    assert done.returncode == 1
+    assert "service:resource:operation" in done.stderr
+
+
+@pytest.mark.parametrize("since", ["2h", "2020-01-01", "2020-01-01T10:00:00+00:00", "0"])
+def test_events_are_read_again_from_a_span_or_a_time(bottega: Run, since: str) -> None:
+    done = bottega("events", "tail", "--since", since, "--no-follow")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_time_that_is_none_is_refused(bottega: Run) -> None:
+    done = bottega("events", "tail", "--since", "soon")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "'soon' is not a time" in done.stderr
+
+
+def test_another_project_goes_by_id_or_name(bottega: Run, process: PlatformProcess) -> None:
+    made = process.client.post("/v3/projects", {"project": {"name": "cn-north-1_second"}})["project"]["id"]
+    process.client.post("/v1/{project_id}/nats-credentials", {})
+    for given in (made, "cn-north-1_second"):
+        shown = bottega("--project", given, "--json", "events", "tail", "--since", "0", "--no-follow")
+        assert shown.returncode == 0, shown.stderr
+        projects = {json.loads(line)["urn"].split(":")[2] for line in shown.stdout.splitlines()}
+        assert projects <= {made}
+    unknown = bottega("--project", "nothing", "events", "tail", "--no-follow")
+    assert unknown.returncode == 1
+    assert "there is no project 'nothing'" in unknown.stderr
+
+
+def test_a_file_that_cannot_be_written_is_one_line(bottega: Run) -> None:
+    done = bottega("events", "credentials", "/nope/g.json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "/nope" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("{", "it is not JSON"), ('{"project_id": "p"}', "holds no 'url'")])
+def test_wrong_credentials_are_told_with_their_file(bottega: Run, tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "credentials.json"
+    file.write_text(text)
+    done = bottega("--credentials", str(file), "whoami")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert str(file) in done.stderr
+    assert complaint in done.stderr
+
+
+def test_a_command_of_a_plugin_that_is_off_there_says_so(tmp_path: Path, bottega: Run) -> None:
+    with RunningPlatform(tmp_path / "data", {"plugins": {"billing": {"enabled": False}}}):
+        done = bottega("bill", BOTTEGA_CREDENTIALS=str(tmp_path / "data" / "credentials.json"))
+    assert done.returncode == 1
+    assert "the plugin 'billing' is off" in done.stderr
+
+
+def test_the_configuration_of_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bottega.toml").write_text("[server]\nprot = 1\n")
+    words = [sys.executable, "-m", "bottega", "up", "--data-dir", str(tmp_path / "d"), "--port", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown setting 'server.prot'" in done.stderr
+
+
+def test_ctrl_c_while_loading_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "bottega", "whoami"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_a_wrong_setting_is_named_with_its_place(bottega: Run, tmp_path: Path) -> None:
