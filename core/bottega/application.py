@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -20,11 +21,29 @@ from bottega.plugins import Plugin
 if TYPE_CHECKING:
     from bottega.runtime import Runtime
 
+_SECURITY = {
+    "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token", "description": "From POST /v3/auth/tokens."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same token."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "SDK-HMAC-SHA256 with an access key, as `bottega.client` and the official client sign.",
+    },
+}
+_CONVERTER = re.compile(r":\w+}")
+_ERROR = {
+    "type": "object",
+    "required": ["error_code", "error_msg"],
+    "properties": {"error_code": {"type": "string"}, "error_msg": {"type": "string"}},
+}
+
 
 def build(runtime: Runtime) -> ASGIApp:
     """The application of a platform. A plugin whose routes break the rules is reported broken and brings none."""
-    app = FastAPI(
+    app = _Api(
         title="Bottega",
+        version="1",
         redirect_slashes=False,  # the official client takes a redirect for success (sdk_spec §1.4)
         docs_url=None,
         redoc_url=None,
@@ -40,6 +59,34 @@ def build(runtime: Runtime) -> ASGIApp:
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
     return Edge(app, runtime.platform, runtime.settings.server.max_body_mb * 2**20)
+
+
+class _Api(FastAPI):
+    """Describes itself as it is: how to authenticate, and the shape of its refusals."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        schema = super().openapi()
+        components = schema.setdefault("components", {})
+        components["securitySchemes"] = _SECURITY
+        components.setdefault("schemas", {})["Error"] = _ERROR
+        for framework in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(framework, None)
+        refused = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+        for route in every_route(self.routes):
+            for method in route.methods:
+                operation = schema["paths"].get(_CONVERTER.sub("}", route.path), {}).get(method.lower())
+                if operation is None:
+                    continue
+                answers = operation["responses"]
+                if answers.pop("422", None):
+                    answers["400"] = {"description": "The request is malformed or breaks a rule", **refused}
+                if route.requirement:
+                    operation["security"] = [{name: []} for name in _SECURITY]
+                    answers["401"] = {"description": "No valid credentials", **refused}
+                    answers["403"] = {"description": "No policy allows this", **refused}
+        return schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,11 @@ import anyio
 from sqlalchemy import event as sa_event
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession as PlainAsyncSession
+from sqlalchemy.orm import Session as PlainSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel import Session as ModelSession
+from sqlmodel.ext.asyncio.session import AsyncSession as ModelAsyncSession
 
 from bottega.entities import Outbox
 from bottega.errors import PluginError
@@ -23,6 +26,19 @@ from bottega.events import Envelope, Event, envelop
 from bottega.urn import Urn
 
 __all__ = ["AsyncSession", "Database", "OutboxRow", "Transaction"]
+
+
+class Session(ModelSession):
+    """`exec` of SQLModel, and `execute` as SQLAlchemy has it; SQLModel's warns whoever writes several rows at once."""
+
+    execute = PlainSession.execute
+
+
+class AsyncSession(ModelAsyncSession):
+    """The asynchronous side of `Session`."""
+
+    sync_session_class = Session
+    execute = PlainAsyncSession.execute
 
 
 class OutboxRow(Protocol):

@@ -9,7 +9,6 @@ A plugin's route says what it needs and gets a `Caller` that has been checked::
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +34,16 @@ from bottega.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    StorageFull,
     TooLarge,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    is_full_disk,
 )
 from bottega.events import uuid7
 from bottega.iam import Decision
+from bottega.malformed import explain
 from bottega.objects import ObjectPath
 from bottega.urn import PLATFORM
 
@@ -350,8 +352,8 @@ def install_error_handlers(app: FastAPI) -> None:
         return answer(error)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(Invalid("; ".join(_describe(problem) for problem in error.errors()[:5])))
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(Invalid(explain(error, request.headers.get("content-type", ""))))
 
     @app.exception_handler(IntegrityError)
     async def clash(_: Request, error: IntegrityError) -> JSONResponse:
@@ -376,10 +378,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        if is_full_disk(error):
+            log.error("the disk is full", error=str(error))
+            return answer(StorageFull("no space is left on the disk of the platform; free some, then try again"))
         log.error("unhandled error", exc_info=error)
         return answer(ApiError("an error inside the platform; its log has the details under this request id"))
-
-
-def _describe(problem: Mapping[str, Any]) -> str:
-    where = ".".join(str(p) for p in problem["loc"] if p != "body") or "body"
-    return f"{where}: {problem['msg']}"

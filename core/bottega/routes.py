@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlmodel import col, select
@@ -16,7 +17,7 @@ from bottega import workload_routes
 from bottega.bus import DeadLetter
 from bottega.context import Principal
 from bottega.entities import Group, GroupMember, LineageEdge, Resource, User
-from bottega.errors import NotFound
+from bottega.errors import Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.nats_auth import consumer_name, project_subscriber_permissions
 from bottega.plugins import Action
@@ -38,6 +39,9 @@ ACTIONS = (
     *workload_routes.ACTIONS,
 )
 _LINEAGE_DEPTH = 20
+_LEAST_FREE = 20 * 2**20
+"""Bytes the disk of the data directory needs for the platform to be called ready."""
+_ACTION = re.compile(r"[\w*-]+:[\w*-]+:[\w*-]+")
 
 
 class PermissionQuestion(BaseModel):
@@ -73,17 +77,21 @@ def _health(runtime: Runtime) -> APIRouter:
 
     @router.get("/readyz", dependencies=[public("says only whether requests can be served")])
     async def readyz(response: Response) -> dict[str, Any]:
-        """200 once everything is started and the credentials file is complete; NATS away does not make it 503."""
-        if not runtime.ready:
+        """200 once everything is started and the credentials file is complete, and while the disk has room.
+
+        NATS away does not make it 503.
+        """
+        status = "ready" if runtime.ready else "starting"
+        if runtime.ready and shutil.disk_usage(runtime.data_dir).free < _LEAST_FREE:
+            status = f"less than {_LEAST_FREE // 2**20} MB are free on the disk of the data directory"
+        if status != "ready":
             response.status_code = 503
-        return {"status": "ready" if runtime.ready else "starting", "nats": runtime.platform.bus.connected}
+        return {"status": status, "nats": runtime.platform.bus.connected}
 
     @router.get("/openapi.json", dependencies=[public("documentation")], include_in_schema=False)
     async def openapi(request: Request) -> JSONResponse:
         app: FastAPI = request.app
-        schema = app.openapi_schema or get_openapi(title=app.title, version="1", routes=app.routes)
-        app.openapi_schema = schema
-        return JSONResponse(schema)
+        return JSONResponse(app.openapi())
 
     return router
 
@@ -131,6 +139,10 @@ def _project(runtime: Runtime) -> APIRouter:
         body: PermissionQuestion, caller: Caller = requires("bottega:permission:check", everyone=True)
     ) -> dict[str, Any]:
         """May the caller, or with ``user`` another user of the account, do `action` on `resource`? With the reason."""
+        if not _ACTION.fullmatch(body.action):
+            raise Invalid(
+                f"'{body.action}' is not an action; write service:resource:operation, as modelarts:trainJob:get"
+            )
         principal = caller.principal
         if body.user is not None and body.user != principal.user_name:
             await caller.check("bottega:permission:check")

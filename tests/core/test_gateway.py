@@ -117,15 +117,44 @@ def test_errors_have_the_vendors_shape(
     assert refused.value.request_id
 
 
-def test_malformed_json_is_a_clear_400(tenant: Tenant) -> None:
+@pytest.mark.parametrize(
+    ("content", "headers", "complaint"),
+    [
+        (
+            b'{\n"action": ',
+            {"Content-Type": "application/json"},
+            "the body is not JSON: Expecting value, line 2 column",
+        ),
+        (b'{"action": "a:b:c"}', {}, "send 'Content-Type: application/json'"),
+        (b'{"action": "foo"}', {"Content-Type": "application/json"}, "write service:resource:operation"),
+    ],
+)
+def test_a_malformed_body_is_a_clear_400(
+    tenant: Tenant, content: bytes, headers: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(ApiFailure) as refused:
-        tenant.client.request(
-            "POST",
-            "/v1/{project_id}/permissions/check",
-            content=b'{"action": ',
-            headers={"Content-Type": "application/json"},
-        )
+        tenant.client.request("POST", "/v1/{project_id}/permissions/check", content=content, headers=headers)
     assert (refused.value.status, refused.value.error_code) == (400, "ModelArts.0101")
+    assert complaint in refused.value.message
+
+
+def test_a_forbidden_character_is_told_in_words(tenant: Tenant) -> None:
+    with pytest.raises(ApiFailure) as refused:
+        tenant.client.post("/v1/{project_id}/nats-credentials", {"name": "a b"})
+    assert refused.value.message == "name: only A to Z, a to z, digits, '_', '-' may be used, 1 to 32 characters"
+    with pytest.raises(ApiFailure) as refused:
+        tenant.client.get("/v1/{project_id}/lineage", {"urn": "x", "direction": "left"})
+    assert refused.value.message == "query.direction: must be one of: up, down"
+
+
+def test_the_api_describes_its_authentication_and_its_refusals(running: RunningPlatform) -> None:
+    schema = httpx.get(f"{running.url}/openapi.json").json()
+    assert set(schema["components"]["securitySchemes"]) == {"token", "bearer", "signature"}
+    asking = schema["paths"]["/v1/{project_id}/permissions/check"]["post"]
+    assert asking["security"] == [{"token": []}, {"bearer": []}, {"signature": []}]
+    assert {"400", "401", "403"} <= set(asking["responses"])
+    assert "security" not in schema["paths"]["/healthz"]["get"]
+    assert not [p for p, operations in schema["paths"].items() for o in operations.values() if "422" in o["responses"]]
 
 
 def test_a_body_over_the_limit_is_refused(tenant: Tenant) -> None:
