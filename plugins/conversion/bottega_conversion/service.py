@@ -136,9 +136,9 @@ class Conversions:
                 created_at=resource.created_at,
             )
             tx.session.add(task)
-            await platform.resources.link(tx, origin, resource.urn, "converted by")
+            await platform.resources.link(tx, origin, resource.urn, "converted from")
             if data and data.urn:
-                await platform.resources.link(tx, data.urn, resource.urn, "checks")
+                await platform.resources.link(tx, data.urn, resource.urn, "checked with")
             tx.emit(
                 TaskSubmitted(
                     task_id=task.id,
@@ -269,7 +269,7 @@ class Conversions:
                 accuracy_before=accuracy.get("before"),
                 accuracy_after=accuracy.get("after"),
             )
-            await self._platform.resources.link(tx, resource.urn, task.output_path, "wrote")
+            await self._platform.resources.link(tx, resource.urn, task.output_path, "written by")
         else:
             status = FAILED
             if report:

@@ -125,7 +125,7 @@ class Models:
                     f"model '{model.name}' has a version {model.version} already; choose another version"
                 ) from e
             for origin in await self._origins(tx.session, model):
-                await self._platform.resources.link(tx, origin, resource.urn, "imported as")
+                await self._platform.resources.link(tx, origin, resource.urn, "imported from")
             tx.emit(ModelSubmitted(model_id=model.id), resource.urn)
         return model
 

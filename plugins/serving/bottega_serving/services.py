@@ -236,7 +236,7 @@ class Services:
         await tx.session.exec(delete(Deployment).where(col(Deployment.service_id) == service.id))
         for model in models.values():
             tx.session.add(Deployment(service_id=service.id, model_id=model.id))
-            await self._platform.resources.link(tx, model_urn(model), service_urn(service), "deployed as")
+            await self._platform.resources.link(tx, model_urn(model), service_urn(service), "serves")
         shares = ", ".join(f"{row['model_name']} {row['model_version']} {row['weight']} %" for row in service.config)
         note(tx, service, f"configured: {shares}")
         tx.emit(ServiceChanged(service_id=service.id, revision=service.revision), service_urn(service))

@@ -169,7 +169,7 @@ class Lifecycle:
     async def _tell(self, tx: Transaction, job: TrainingJob, event: Event) -> None:
         if job.started_at is not None:
             for output in job.outputs:
-                await self._platform.resources.link(tx, job.urn, output["path"], "wrote")
+                await self._platform.resources.link(tx, job.urn, output["path"], "written by")
         tx.emit(event, job.urn)
 
     def _spec(self, job: TrainingJob, name: str) -> WorkloadSpec:

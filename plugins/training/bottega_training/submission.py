@@ -81,7 +81,7 @@ class Submission:
             tx.session.add(TrainingNote(job_id=job.id, message=f"submitted by {job.user_name}"))
             for channel in checked.inputs:
                 await self._platform.resources.link(tx, channel.source, job.urn, "trained on")
-            await self._platform.resources.link(tx, job.code_dir, job.urn, "code of")
+            await self._platform.resources.link(tx, job.code_dir, job.urn, "code from")
             tx.emit(
                 JobSubmitted(job_id=job.id, name=metadata.name, engine_id=job.engine_id, flavor_id=job.flavor_id),
                 job.urn,

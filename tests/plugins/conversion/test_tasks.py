@@ -129,6 +129,9 @@ def test_to_onnx_and_on_to_int8(tenant: Tenant, events: RecordedEvents, job: str
     assert done.data["size_after"] == eight["report"]["size_bytes"]["after"]
     assert done.data["accuracy_after"] == pytest.approx(measured)
     graph = tenant.client.get("/v1/{project_id}/lineage", {"urn": eight["urn"]})
+    read = {(e["target"], e["relation"], e["source"]) for e in graph["edges"]}
+    assert (eight["urn"], "converted from", f"s3://{job}/onnx/") in read
+    assert (f"s3://{job}/onnx/", "written by", task["urn"]) in read
     seen = {node["urn"] for node in graph["nodes"]}
     assert {eight["urn"], f"s3://{job}/onnx/", task["urn"], f"s3://{job}/job/model/model.pt"} <= seen
 
@@ -173,7 +176,7 @@ def test_pictures_of_a_dataset_version(running: RunningPlatform, tenant: Tenant,
     assert comparison["accuracy"]["before"] > 0.9
     assert task["report"]["data"] == "held-out rows of the dataset version"
     graph = tenant.client.get("/v1/{project_id}/lineage", {"urn": task["urn"]})
-    assert {"source": version.urn, "target": task["urn"], "relation": "checks"} in graph["edges"]
+    assert {"source": version.urn, "target": task["urn"], "relation": "checked with"} in graph["edges"]
 
 
 async def _register_version(running: RunningPlatform, tenant: Tenant, manifest: str) -> Resource:

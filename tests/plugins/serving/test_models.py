@@ -173,7 +173,7 @@ def test_lineage_begins_at_the_job(server: Any, running: RunningPlatform, tenant
     async def edge() -> LineageEdge | None:
         async with running.platform().database.read() as session:
             target = f"bottega:serving:{tenant.project_id}:model/{id}"
-            return await session.get(LineageEdge, (job.urn, target, "imported as"))
+            return await session.get(LineageEdge, (job.urn, target, "imported from"))
 
     assert running.run(edge()) is not None
 

@@ -76,7 +76,7 @@ def test_two_versions_share_the_calls_by_weight_and_are_counted(
             return all(
                 [
                     await session.get(
-                        LineageEdge, (f"bottega:serving:{tenant.project_id}:model/{m}", service, "deployed as")
+                        LineageEdge, (f"bottega:serving:{tenant.project_id}:model/{m}", service, "serves")
                     )
                     for m in (first, second)
                 ]

@@ -119,19 +119,19 @@ def test_completed_job_tells_everyone_and_leaves_log_usage_events_and_lineage(
     assert [s["name"] for s in stages] == ["scheduling", "preparing", "running", "end"]
     assert trainer.get(job_id, "/tasks") == [{"task": "worker-0", "ip": "", "host_ip": "", "schedule_count": 1}]
 
-    async def edges() -> set[tuple[str, str]]:
+    async def edges() -> set[tuple[str, str, str]]:
         urn = f"bottega:training:{tenant.project_id}:job/{job_id}"
         async with running.platform("training").database.read() as session:
             from sqlmodel import or_, select
 
             query = select(LineageEdge).where(or_(LineageEdge.source == urn, LineageEdge.target == urn))
-            return {(e.source, e.target) for e in (await session.exec(query)).all()}
+            return {(e.target, e.relation, e.source) for e in (await session.exec(query)).all()}
 
     urn = f"bottega:training:{tenant.project_id}:job/{job_id}"
     assert running.run(edges()) == {
-        (f"s3://{trainer.bucket}/code/", urn),
-        (f"s3://{trainer.bucket}/data/", urn),
-        (urn, f"s3://{trainer.bucket}/out/"),
+        (urn, "code from", f"s3://{trainer.bucket}/code/"),
+        (urn, "trained on", f"s3://{trainer.bucket}/data/"),
+        (f"s3://{trainer.bucket}/out/", "written by", urn),
     }
 
 
