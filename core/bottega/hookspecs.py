@@ -84,7 +84,7 @@ def bottega_commands(cli: typer.Typer) -> None:
 
 @hookspec
 def bottega_console() -> Iterable[ConsolePage]:  # type: ignore[empty-body]
-    """Return the web console pages this plugin brings."""
+    """Return this plugin's pages for a web console. This version has none and serves no pages yet."""
 
 
 @hookspec

@@ -164,6 +164,11 @@ def test_a_file_that_cannot_be_written_is_one_line(bottega: Run) -> None:
     assert "/nope" in done.stderr
 
 
+def test_a_full_disk_is_one_line(bottega: Run, tmp_path: Path) -> None:
+    done = bottega("nats-config", "/dev/full", BOTTEGA__NATS__AUTHORITY_DIR=str(tmp_path / "keys"))
+    assert (done.returncode, done.stderr) == (1, "no space is left on the disk\n")
+
+
 @pytest.mark.parametrize(("text", "complaint"), [("{", "it is not JSON"), ('{"project_id": "p"}', "holds no 'url'")])
 def test_wrong_credentials_are_told_with_their_file(bottega: Run, tmp_path: Path, text: str, complaint: str) -> None:
     file = tmp_path / "credentials.json"

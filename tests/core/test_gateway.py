@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bottega import signing
+from bottega import routes, signing
 from bottega.client import ApiFailure, Client
 from bottega.testing import RunningPlatform, Tenant
 
@@ -136,6 +136,30 @@ def test_a_malformed_body_is_a_clear_400(
         tenant.client.request("POST", "/v1/{project_id}/permissions/check", content=content, headers=headers)
     assert (refused.value.status, refused.value.error_code) == (400, "ModelArts.0101")
     assert complaint in refused.value.message
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunningPlatform(tmp_path / "data") as running:
+        tenant = running.tenant()
+
+        async def fill() -> None:
+            async with running.runtime.platform.database.engine.connect() as connection:
+                await connection.exec_driver_sql("PRAGMA max_page_count=1")  # SQLite takes what it has by now
+
+        running.run(fill())
+
+        def write() -> None:
+            for number in range(1000):
+                wanted = {"name": f"cn-north-1_p{number}", "description": "x" * 250}
+                tenant.client.post("/v3/projects", {"project": wanted})
+
+        with pytest.raises(ApiFailure) as refused:
+            write()
+        assert (refused.value.status, refused.value.error_code) == (507, "ModelArts.0109")
+        assert "no space is left" in refused.value.message
+        monkeypatch.setattr(routes, "_LEAST_FREE", 2**62)
+        ready = httpx.get(f"{running.url}/readyz")
+        assert (ready.status_code, "free on the disk" in ready.json()["status"]) == (503, True)
 
 
 def test_a_forbidden_character_is_told_in_words(tenant: Tenant) -> None:
