@@ -20,13 +20,16 @@ _JOBS = "/v2/{project_id}/training-jobs"
 _TASK = "worker-0"
 _FINAL = {"Completed": 0, "Failed": 1, "Terminated": 1, "Abnormal": 1}
 _POLL_S = 0.5
-_COLUMNS = {
+_ROW = {
     "metadata.id": "id",
     "metadata.name": "name",
     "status.phase": "phase",
+    "evaluation.accuracy": "accuracy",
+}
+_FIELDS = {
+    **_ROW,
     "algorithm.engine.engine_id": "engine",
     "spec.resource.flavor_id": "flavor",
-    "evaluation.accuracy": "accuracy",
     "metadata.create_time": "created",
 }
 _ID = Annotated[str, typer.Argument(help="The job's id or name.")]
@@ -38,17 +41,17 @@ def list_jobs(
     phase: Annotated[str | None, typer.Option(help="Running, Completed, Failed, …")] = None,
 ) -> None:
     """List jobs, the newest first."""
-    show(list(connect().pages(_JOBS, "items", {"name": name, "phase": phase}, limit=50)), _COLUMNS)
+    show(list(connect().pages(_JOBS, "items", {"name": name, "phase": phase}, limit=50)), _ROW)
 
 
 @app.command()
 def create(
     name: Annotated[str | None, typer.Option(help="Letters, digits, '-' and '_', up to 64.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine id; see `bottega jobs engines`.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine id or name; see `bottega jobs engines`.")] = None,
     code: Annotated[str | None, typer.Option(help="Code folder: s3://bucket/folder/")] = None,
     boot: Annotated[str | None, typer.Option(help="Boot file in the code folder: train.py")] = None,
     flavor: Annotated[str | None, typer.Option(help="Flavor; see `bottega jobs flavors`.")] = None,
-    data: Annotated[list[str] | None, typer.Option(help="Input: NAME=s3://… or NAME=DATASET_ID/VERSION_ID")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Input: NAME=s3://… or NAME=DATASET/VERSION")] = None,
     output: Annotated[list[str] | None, typer.Option(help="Output: NAME=s3://bucket/folder/")] = None,
     param: Annotated[list[str] | None, typer.Option(help="Hyperparameter: NAME=VALUE")] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment variable: NAME=VALUE")] = None,
@@ -59,10 +62,12 @@ def create(
 ) -> None:
     """Create a job; it starts at once."""
     if file is not None:
-        body = json.loads(file.read_text("utf-8"))
+        body = _request(file)
+        client = connect()
     else:
         if not (name and engine and code and boot and flavor):
             raise typer.BadParameter("give --name, --engine, --code, --boot and --flavor, or --file")
+        client = connect()
         body = {
             "kind": "job",
             "metadata": {"name": name, "description": description},
@@ -71,7 +76,7 @@ def create(
                 "code_dir": code,
                 "boot_file": boot,
                 "parameters": [{"name": k, "value": v} for k, v in map(_pair, param or ())],
-                "inputs": [{"name": k, "remote": _remote(v)} for k, v in map(_pair, data or ())],
+                "inputs": [{"name": k, "remote": _remote(client, v)} for k, v in map(_pair, data or ())],
                 "outputs": [{"name": k, "remote": {"obs": {"obs_url": v}}} for k, v in map(_pair, output or ())],
                 "environments": dict(map(_pair, env or ())),
             },
@@ -80,10 +85,9 @@ def create(
                 **({"log_export_path": {"obs_url": log_path}} if log_path else {}),
             },
         }
-    client = connect()
     job = client.post(_JOBS, body)
     if not follow:
-        show(job if OPTIONS.as_json else [job], _COLUMNS)
+        show(job, _FIELDS)
         return
     note(f"job {job['metadata']['id']}")
     _follow(client, job["metadata"]["id"])
@@ -94,8 +98,18 @@ def show_job(job: _ID) -> None:
     """Show one job."""
     client = connect()
     found = client.get(f"{_JOBS}/{_find(client, job)}")
-    more = {"status.duration": "duration ms", "metrics": "metrics", "algorithm.outputs": "outputs"}
-    show(found, list(found) if OPTIONS.as_json else {**_COLUMNS, **more})
+    if OPTIONS.as_json:
+        show(found)
+        return
+    fields = {**_FIELDS, "status.duration": "duration ms"}
+    for number, output in enumerate(found["algorithm"]["outputs"]):
+        found[f"output {number}"] = output["remote"]["obs"]["obs_url"]
+        fields[f"output {number}"] = f"output {output['name']}"
+    for name, value in found["metrics"].items():
+        if name != "accuracy":  # among the fields already
+            found[f"metric {name}"] = f"{value:.4g}" if isinstance(value, float) else value
+            fields[f"metric {name}"] = name
+    show(found, fields)
 
 
 @app.command()
@@ -116,7 +130,7 @@ def stop(job: _ID) -> None:
     """Stop a job that runs."""
     client = connect()
     stopped = client.post(f"{_JOBS}/{_find(client, job)}/actions", {"action_type": "terminate"})
-    show(stopped if OPTIONS.as_json else [stopped], _COLUMNS)
+    show(stopped, _FIELDS)
 
 
 @app.command()
@@ -170,7 +184,7 @@ def evaluation(job: _ID) -> None:
 def engines() -> None:
     """List the engines: which are installed and how to get the others."""
     found = connect().get("/v2/{project_id}/training-job-engines")["items"]
-    show(found, ["engine_id", "engine_name", "engine_version", "installed", "reason"])
+    show(found, {"engine_id": "engine", "installed": "installed", "reason": "how to get it"})
 
 
 @app.command()
@@ -228,6 +242,8 @@ def example(
     examples = {p.name: p for p in (Path(__file__).parent / "examples").iterdir() if (p / "train.py").exists()}
     if name not in examples:
         raise typer.BadParameter(f"there is no example '{name}'; there are: {', '.join(sorted(examples))}")
+    if folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"'{folder}' is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for file in examples[name].glob("*.py"):
         shutil.copy(file, folder / file.name)
@@ -241,8 +257,24 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _remote(text: str) -> dict[str, Any]:
+def _request(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as problem:
+        raise typer.BadParameter(f"cannot read '{file}': {problem.strerror}", param_hint="--file") from problem
+    except ValueError as problem:
+        raise typer.BadParameter(f"'{file}' is not JSON: {problem}", param_hint="--file") from problem
+
+
+def _remote(client: Client, text: str) -> dict[str, Any]:
     if text.startswith(("s3://", "obs://", "/")):
         return {"obs": {"obs_url": text}}
-    dataset, _, version = text.partition("/")
+    dataset, slash, version = text.partition("/")
+    if not (dataset and slash and version):
+        raise typer.BadParameter(f"'{text}' must be s3://… or DATASET/VERSION")
+    # The registry names a published version DATASET/VERSION; ids match none and are sent as they are.
+    query = {"plugin": "dataset", "kind": "version", "name": text}
+    for found in client.get("/v1/{project_id}/resources", query)["resources"]:
+        if found["name"] == text:
+            return {"dataset": {"id": found["tags"]["dataset_id"], "version_id": found["id"]}}
     return {"dataset": {"id": dataset, "version_id": version}}

@@ -87,14 +87,15 @@ class Engines:
         return next((e for e in self.all if e.id == engine_id), None)
 
     def choose(self, engine_id: str | None, name: str | None, version: str | None) -> Engine:
-        """The engine by its id, or by name and version; the name alone is enough when it has one version.
+        """The engine by its id, or by name and version; the name alone, also as `engine_id`, if it has one version.
 
         Raises Invalid, naming the engines there are, when there is no such one or it is not installed.
         """
         if not engine_id and not name:
             raise Invalid(f"algorithm.engine: give engine_id, or engine_name and engine_version; {self._offer()}")
         if engine_id:
-            matching = [e for e in self.all if e.id == engine_id]
+            short = engine_id.lower().replace("-", "_")
+            matching = [e for e in self.all if e.id == engine_id] or [e for e in self.all if e.name.lower() == short]
             wanted = engine_id
         else:
             matching = [e for e in self.all if e.name == name and version in (None, "", e.version)]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bottega.testing import Tenant
+from bottega.entities import Resource
+from bottega.testing import RunningPlatform, Tenant
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,7 +42,7 @@ def bottega(tenant: Tenant, tmp_path: Path) -> Run:
     file.write_text(json.dumps(known))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "BOTTEGA_CREDENTIALS": str(file), "COLUMNS": "200"}
+        environment = {**os.environ, "BOTTEGA_CREDENTIALS": str(file), "COLUMNS": "80"}
         return subprocess.run(
             [sys.executable, "-m", "bottega", *arguments], capture_output=True, text=True, timeout=120, env=environment
         )
@@ -71,6 +72,9 @@ def test_create_follow_and_look_at_a_job(trainer: Any, bottega: Run) -> None:
 
     shown = bottega("--json", "jobs", "show", "by-hand")
     assert json.loads(shown.stdout)["status"]["phase"] == "Completed"
+    fields = bottega("jobs", "show", "by-hand").stdout
+    assert f"s3://{trainer.bucket}/out/" in fields
+    assert "{" not in fields
     assert "by-hand" in bottega("jobs", "list", "--phase", "Completed").stdout
     assert bottega("jobs", "logs", "by-hand").stdout == "line 0\nline 1\nline 2\n"
     assert "0.5" in bottega("jobs", "evaluation", "by-hand").stdout
@@ -91,6 +95,49 @@ def test_exit_codes_tell_how_a_job_went(trainer: Any, bottega: Run) -> None:
     assert "metadata.name" in refused.stderr
     assert bottega("jobs", "create", "--name", "x").returncode == 2
     assert bottega("jobs", "stop", "fails").returncode == 1
+
+
+def test_names_stand_for_ids(
+    trainer: Any, bottega: Run, running: RunningPlatform, tenant: Tenant, tmp_path: Path
+) -> None:
+    tenant.objects.put(f"s3://{trainer.bucket}/v1/V001.manifest", b"")
+
+    async def register() -> Resource:
+        platform = running.platform("dataset")
+        async with platform.database.transaction() as tx:
+            return await platform.resources.create(
+                tx,
+                kind="version",
+                project_id=tenant.project_id,
+                owner_id="nobody",
+                name="pets/V001",
+                unique_name=False,
+                tags={"manifest_path": f"s3://{trainer.bucket}/v1/V001.manifest", "dataset_id": "d1"},
+            )
+
+    version = running.run(register())
+    trainer.upload("")
+    made = create(trainer, bottega, "by-names", "--engine", "scikit-learn", "--data", "data_url=pets/V001")
+    assert made.returncode == 0, made.stderr
+    job = json.loads(bottega("--json", "jobs", "show", "by-names").stdout)
+    assert job["algorithm"]["engine"]["engine_id"] == trainer.scikit_learn
+    dataset = job["algorithm"]["inputs"][0]["remote"]["dataset"]
+    assert (dataset["id"], dataset["version_id"]) == ("d1", version.id)
+    assert create(trainer, bottega, "no-version", "--data", "data_url=pets").returncode == 2
+
+
+def test_files_that_cannot_be_used_are_named(bottega: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    for arguments, told in (
+        (("jobs", "create", "--file", str(tmp_path / "missing.json")), "cannot read"),
+        (("jobs", "create", "--file", str(bad)), "is not JSON"),
+        (("jobs", "example", "iris_sklearn", str(bad)), "name a folder"),
+    ):
+        done = bottega(*arguments)
+        assert done.returncode == 2
+        assert told in " ".join(done.stderr.replace("│", " ").split())
+        assert "Traceback" not in done.stderr
 
 
 def test_engines_and_flavors_are_listed(bottega: Run, trainer: Any) -> None:
