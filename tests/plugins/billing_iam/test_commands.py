@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bottega.cli_support import OPTIONS
-from bottega.client import ApiFailure
+from bottega.client import ApiFailure, Client
 from bottega.errors import Invalid
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.audit import commands as audit_commands
@@ -29,7 +29,7 @@ def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path, monkeypatc
     for commands in (iam_commands, billing_commands, audit_commands):
         commands.add_to(cli)
 
-    def run(*arguments: str, who: Tenant = tenant, as_json: bool = False) -> Result:
+    def run(*arguments: str, who: Tenant = tenant, as_json: bool = False, input: str | None = None) -> Result:
         file = tmp_path / f"{who.user_id}.json"
         known = {
             "url": running.url,
@@ -40,7 +40,7 @@ def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path, monkeypatc
         file.write_text(json.dumps(known))
         monkeypatch.setattr(OPTIONS, "credentials", file)
         monkeypatch.setattr(OPTIONS, "as_json", as_json)
-        return CliRunner().invoke(cli, arguments, env={"COLUMNS": "200"})
+        return CliRunner().invoke(cli, arguments, input=input, env={"COLUMNS": "200"})
 
     return run
 
@@ -89,7 +89,7 @@ def test_from_a_new_user_to_a_denial_and_its_trail(bottega: Run, tenant: Tenant,
 def test_the_bill_and_the_prices(bottega: Run) -> None:
     assert answer(bottega, "bill", "--from", "2026-01-01", "--by", "day")["total_amount"] == "0.00"
     done = bottega("bill")
-    assert (done.exit_code, "total 0.00 CNY" in done.stdout) == (0, True)
+    assert (done.exit_code, "total 0.00 CNY (exactly 0.000000)" in done.stdout) == (0, True)
     assert answer(bottega, "prices")["currency"] == "CNY"
     assert "local.small" in bottega("prices").stdout
 
@@ -106,3 +106,40 @@ def test_projects_and_mistakes(bottega: Run, tmp_path: Path) -> None:
     assert isinstance(refused.exception, Invalid)
     assert "line 2" in str(refused.exception)
     assert bottega("trail", "--since", "whenever").exit_code == 2
+
+
+def test_the_trail_fits_a_narrow_terminal_and_leaves_workloads_out(
+    bottega: Run, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bottega.cli_support import console
+
+    with pytest.raises(ApiFailure):
+        tenant.client.post("/v1/{project_id}/workloads/none/objects/writes", {"paths": ["s3://x/y"]})
+    with pytest.raises(ApiFailure):
+        tenant.client.delete(f"/v2/{{project_id}}/datasets/{'0' * 32}")
+    wait_until(lambda: len(answer(bottega, "trail", "--all")) == 2)
+    assert [row["operation_id"] for row in answer(bottega, "trail")] == ["modelarts:dataset:delete"]
+    monkeypatch.setattr(console, "_width", 80)
+    lines = bottega("trail").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "from" not in lines[0]
+    assert "there is no dataset" in " ".join(lines)
+    assert "from" in bottega("trail", "--wide").stdout.splitlines()[0]
+
+
+def test_a_key_in_a_file_and_a_token(bottega: Run, tenant: Tenant, tmp_path: Path) -> None:
+    tenant.client.post("/v3/users", {"user": {"name": "carol", "password": "correct-Horse-1"}})
+    file = tmp_path / "carol.json"
+    assert bottega("keys", "create", "--user", "carol", "--output", str(file)).exit_code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert Client.from_file(file).get("/v1/whoami")["user_name"] == "carol"
+    assert isinstance(bottega("keys", "create", "--output", str(file)).exception, Invalid)
+    given = bottega("token", "--user", "carol", input="correct-Horse-1\n")
+    with_token = Client(tenant.running.url, tenant.project_id, token=given.stdout.strip())
+    assert with_token.get("/v1/whoami")["user_name"] == "carol"
+    assert set(json.loads(bottega("token", "--user", "carol", input="correct-Horse-1\n", as_json=True).stdout)) == {
+        "token",
+        "expires_at",
+    }
+    refused = bottega("policies", "create", "p", str(tmp_path / "none.json"))
+    assert "none.json: No such file" in str(refused.exception)

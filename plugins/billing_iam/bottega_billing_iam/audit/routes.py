@@ -34,6 +34,7 @@ def router(platform: Platform) -> APIRouter:
         trace_status: Literal["normal", "warning", "incident"] | None = None,
         code: str | None = None,
         denied: bool = False,
+        workloads: bool = True,
         trace_type: Literal["system", "data"] = "system",
         scope: Literal["project", "account"] = "project",
         after: Annotated[str | None, Query(alias="next")] = None,
@@ -44,7 +45,7 @@ def router(platform: Platform) -> APIRouter:
 
         The account's own login also sees, with ``scope=account``, its users' calls that concern no project; that of
         the platform's first account moreover those that never said who they were. ``meta_data.marker`` is the
-        ``next`` of the following page.
+        ``next`` of the following page. ``workloads=false`` leaves out what workloads ask for the objects of their own.
         """
         if scope == "account":
             account_id = await caller.check_account("cts:trace:list")
@@ -66,6 +67,7 @@ def router(platform: Platform) -> APIRouter:
             code=code,
             denied=denied,
             service_type=service_type,
+            workloads=workloads,
         )
         if trace_type == "data":
             return {"traces": [], "meta_data": {"count": 0, "marker": None}}

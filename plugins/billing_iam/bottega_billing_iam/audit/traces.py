@@ -56,6 +56,8 @@ class Filter:
     code: str | None = None
     denied: bool = False
     service_type: str | None = None
+    workloads: bool = True
+    """Also what workloads ask the platform for their own objects."""
 
 
 async def find(
@@ -99,4 +101,7 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         found.append(col(Trace.status).in_((401, 403, 429)))
     if wanted.service_type is not None:
         found.append(col(Trace.action).startswith(f"{wanted.service_type.lower()}:", autoescape=True))
+    if not wanted.workloads:
+        action = col(Trace.action)
+        found.append(or_(action.is_(None), action.not_like("bottega:workload:%")))
     return found

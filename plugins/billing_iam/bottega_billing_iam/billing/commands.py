@@ -26,9 +26,16 @@ def bill(
     if OPTIONS.as_json:
         show(answer)
         return
-    columns = {by: by, "name": "name", "seconds": "seconds", "node_seconds": "node seconds", "amount": "amount"}
+    columns = {"name": "name", "seconds": "seconds", "node_seconds": "node seconds", "amount": "amount"}
+    if by == "resource":
+        # A URN is as long as a line; its kind is what tells resources of one name apart.
+        for row in answer["records"]:
+            row["kind"] = row["resource"].rpartition(":")[2].partition("/")[0]
+        columns = {"kind": "kind"} | columns
+    else:
+        columns = {by: by} | columns
     show(answer["records"], columns)
-    note(f"[bold]total {answer['total_amount']} {answer['currency']}[/]")
+    note(f"[bold]total {answer['total_amount']} {answer['currency']}[/] (exactly {answer['exact_amount']})")
 
 
 def prices() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,10 @@ import typer
 
 from bottega.cli_support import connect, note, show
 from bottega.client import ApiFailure, Client
+from bottega.errors import Invalid
+from bottega.private_files import write_private
+
+from .token_command import token
 
 KEYS = "/v3.0/OS-CREDENTIAL/credentials"
 CUSTOM = "/v3.0/OS-ROLE/roles"
@@ -34,6 +39,7 @@ def add_to(cli: typer.Typer) -> None:
         ("keys", keys),
     ):
         cli.add_typer(app, name=name)
+    cli.command("token")(token)
 
 
 @users.command("list")
@@ -141,7 +147,10 @@ def create_policy(
     """Make a custom policy; mistakes in it are named with their position."""
     from bottega.iam import parse_policy
 
-    text = document.read_text("utf-8")
+    try:
+        text = document.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise Invalid(f"cannot read the policy {document}: {getattr(e, 'strerror', None) or 'not a text'}") from e
     parse_policy(text, name)
     role = {"display_name": name, "type": "AA", "description": description, "policy": json.loads(text)}
     show(connect().post(CUSTOM, {"role": role})["role"], ["id", "display_name", "description"])
@@ -201,12 +210,26 @@ def list_keys(user: str | None = None) -> None:
 
 
 @keys.command("create")
-def create_key(user: str | None = None, description: str = "") -> None:
-    """Make an access key; its secret is shown this once."""
+def create_key(
+    user: str | None = None,
+    description: str = "",
+    output: Annotated[Path | None, typer.Option(help="Write credentials.json (mode 0600) for --credentials.")] = None,
+) -> None:
+    """Make an access key; its secret is shown, or written to a file, this once."""
     client = connect()
+    if output is not None and not os.access(output.parent, os.W_OK):
+        # Found out before: a key whose secret nobody got would stay behind.
+        raise Invalid(f"cannot write {output}: '{output.parent}' is no directory you may write in")
+    if output is not None and output.exists():
+        raise Invalid(f"{output} exists; choose another file")
     user_id = _user(client, user) if user else client.get("/v1/whoami")["user_id"]
     made = client.post(KEYS, {"credential": {"user_id": user_id, "description": description}})["credential"]
-    show(made, ["access", "secret", "user_id"])
+    if output is None:
+        show(made, ["access", "secret", "user_id"])
+        return
+    keys = {"access_key": made["access"], "secret_key": made["secret"]}
+    write_private(output, json.dumps({"url": client.url, "project_id": client.project_id, **keys}, indent=2) + "\n")
+    note(f"{output} holds the key {made['access']}; use it with --credentials")
 
 
 @keys.command("disable")
