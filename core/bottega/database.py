@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import anyio
 from sqlalchemy import event as sa_event
 from sqlalchemy import insert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncSession as PlainAsyncSession
 from sqlalchemy.orm import Session as PlainSession
@@ -21,7 +22,7 @@ from sqlmodel import Session as ModelSession
 from sqlmodel.ext.asyncio.session import AsyncSession as ModelAsyncSession
 
 from bottega.entities import Outbox
-from bottega.errors import PluginError
+from bottega.errors import ConfigError, PluginError, is_full_disk
 from bottega.events import Envelope, Event, envelop
 from bottega.urn import Urn
 
@@ -141,6 +142,16 @@ class Database:
         """A session for reading one consistent state; what is changed in it is not kept."""
         async with AsyncSession(self._reader, expire_on_commit=False) as session:
             yield session
+
+    async def check(self) -> None:
+        """Raises ConfigError when the database cannot be reached or does not let the platform in."""
+        try:
+            async with self._writer.connect():
+                pass
+        except OperationalError as e:
+            if is_full_disk(e):
+                raise
+            raise ConfigError(f"database.url: the database cannot be used: {e.orig}") from e
 
     async def close(self) -> None:
         await self._writer.dispose()

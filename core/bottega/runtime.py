@@ -82,6 +82,7 @@ class Runtime:
             nats_url, s3 = await self._start_embedded(stack, authority)
             database = Database(self._database_url())
             stack.push_async_callback(database.close)
+            await database.check()
             await schema.upgrade(database, self.plugins)
 
             sealer = Sealer.load_or_create(secrets_dir / "master.key")

@@ -98,6 +98,10 @@ def test_a_configuration_file_that_is_not_there_is_named(tmp_path: Path) -> None
     [
         ({"nats": {"url": "nats://h:4222"}}, "nats.url is set; nats.credentials_file or nats.authority_dir is needed"),
         ({"objects": {"endpoint": "http://h"}}, "objects.access_key and objects.secret_key are needed"),
+        (
+            {"database": {"url": "postgresql+psycopg://u:p@127.0.0.1:1/x"}},
+            "database.url: the database cannot be used: .*refused",
+        ),
         ({"objects": {"store": "none"}}, "objects.store: there is no plugin 'none'; installed: store-s3"),
     ],
 )
