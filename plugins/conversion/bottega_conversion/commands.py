@@ -14,8 +14,9 @@ from bottega.client import Client
 app = typer.Typer(no_args_is_help=True, help="Convert models to other formats, checked against their source.")
 BASE = "/v2/{project_id}/conversions"
 _POLL_S = 0.5
-_COLUMNS = ["id", "name", "template_id", "status", "fail_reason", "create_time"]
+_ROW = ["id", "name", "status"]
 _OPEN = ("INIT", "RUNNING")
+_TASK = Annotated[str, typer.Argument(metavar="CONVERSION", help="Name or id.")]
 
 
 @app.command("list")
@@ -24,14 +25,16 @@ def list_tasks(
     status: Annotated[str | None, typer.Option(help="INIT, RUNNING, SUCCESS, FAILED or STOPPED.")] = None,
 ) -> None:
     """List the conversion tasks, newest first."""
-    show(list(connect().pages(BASE, "conversions", {"name": name, "status": status})), _COLUMNS)
+    show(list(connect().pages(BASE, "conversions", {"name": name, "status": status})), _ROW)
 
 
 @app.command()
 def templates() -> None:
     """List the conversion templates and their options."""
     rows = connect().get("/v2/{project_id}/conversion-templates")["templates"]
-    show(rows, ["id", "name", "model_formats", "target", "available", "reason", "options"])
+    if not OPTIONS.as_json:
+        rows = [{**row, "options": list(row["options"])} for row in rows]
+    show(rows, ["id", "available", "options", "reason"])
 
 
 @app.command()
@@ -40,7 +43,9 @@ def create(
     template: Annotated[str, typer.Option(help="Template id, see `bottega conversions templates`.")],
     input: Annotated[str, typer.Option(help="Folder with model/…, or the model itself.")],
     output: Annotated[str, typer.Option(help="Empty folder for the result.")],
-    dataset_version: Annotated[str | None, typer.Option(help="Dataset version to calibrate and compare with.")] = None,
+    dataset_version: Annotated[
+        str | None, typer.Option(help="DATASET/VERSION or version id, to calibrate and compare with.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="The same as an .npz object with arrays x and y.")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Advanced option, NAME=VALUE.")] = None,
     max_accuracy_loss: Annotated[float, typer.Option(help="More loss than this is not accepted.")] = 0.01,
@@ -55,7 +60,7 @@ def create(
         "input_path": input,
         "output_path": output,
         "options": dict(_option(text) for text in option or ()),
-        "data": {"dataset_version_id": dataset_version, "path": data},
+        "data": {"dataset_version_id": _version(client, dataset_version), "path": data},
         "max_accuracy_loss": max_accuracy_loss,
         "flavor": flavor,
     }
@@ -68,15 +73,17 @@ def create(
 
 
 @app.command("show")
-def show_task(conversion_id: str) -> None:
+def show_task(conversion: _TASK) -> None:
     """Show a task and the report of its check."""
-    _print(connect().get(f"{BASE}/{conversion_id}"))
+    client = connect()
+    _print(client.get(f"{BASE}/{_find(client, conversion)}"))
 
 
 @app.command()
-def logs(conversion_id: str, follow: Annotated[bool, typer.Option("--follow", "-f")] = False) -> None:
+def logs(conversion: _TASK, follow: Annotated[bool, typer.Option("--follow", "-f")] = False) -> None:
     """Print the log of a task; with -f until it ends."""
     client, offset = connect(), 0
+    conversion_id = _find(client, conversion)
     while True:
         chunk = client.get(f"{BASE}/{conversion_id}/log", {"offset": offset})
         console.print(chunk["text"], end="", markup=False, highlight=False)
@@ -89,17 +96,19 @@ def logs(conversion_id: str, follow: Annotated[bool, typer.Option("--follow", "-
 
 
 @app.command()
-def stop(conversion_id: str) -> None:
+def stop(conversion: _TASK) -> None:
     """Stop a task that runs."""
-    connect().post(f"{BASE}/{conversion_id}/stop")
-    note(f"conversion {conversion_id} is being stopped")
+    client = connect()
+    client.post(f"{BASE}/{_find(client, conversion)}/stop")
+    note(f"conversion {conversion} is being stopped")
 
 
 @app.command()
-def delete(conversion_id: str) -> None:
+def delete(conversion: _TASK) -> None:
     """Delete a task that has ended; what it wrote stays."""
-    connect().delete(f"{BASE}/{conversion_id}")
-    note(f"conversion {conversion_id} is deleted")
+    client = connect()
+    client.delete(f"{BASE}/{_find(client, conversion)}")
+    note(f"conversion {conversion} is deleted")
 
 
 def _follow(client: Client, conversion_id: str) -> dict[str, Any]:
@@ -110,6 +119,23 @@ def _follow(client: Client, conversion_id: str) -> dict[str, Any]:
                 return task
             status.update(f"conversion {task['name']}: {task['status']}")
             time.sleep(_POLL_S)
+
+
+def _find(client: Client, conversion: str) -> str:
+    """The id of the task of that id or name."""
+    named = client.pages(BASE, "conversions", {"name": conversion})
+    return next((str(task["id"]) for task in named if task["name"] == conversion), conversion)
+
+
+def _version(client: Client, version: str | None) -> str | None:
+    """The id of the dataset version of that id or ``DATASET/VERSION``, which is its name in the registry."""
+    if version is None or "/" not in version:
+        return version
+    query = {"plugin": "dataset", "kind": "version", "name": version}
+    for found in client.get("/v1/{project_id}/resources", query)["resources"]:
+        if found["name"] == version:
+            return str(found["id"])
+    raise typer.BadParameter(f"there is no dataset version '{version}'", param_hint="--dataset-version")
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pluggy
-
+from bottega.hookspecs import hookspec
 from bottega_conversion.converters import Converter
-
-hookspec = pluggy.HookspecMarker("bottega")
 
 
 @hookspec

@@ -33,13 +33,15 @@ def test_create_show_logs_list_delete(tenant: Tenant, bucket: str, digits: Any, 
     assert task["status"] == "SUCCESS"
     assert task["options"] == {"input_shape": [1, 8, 8], "opset": 18}
 
-    shown = bottega(credentials, "conversions", "show", task["id"])
+    shown = bottega(credentials, "conversions", "show", "digits")
     assert "latency p95" in shown.stdout
-    assert "accepted" in bottega(credentials, "conversions", "logs", "-f", task["id"]).stdout
+    assert "accepted" in bottega(credentials, "conversions", "logs", "-f", "digits").stdout
     listed = json.loads(bottega(credentials, "--json", "conversions", "list", "--status", "SUCCESS").stdout)
     assert [row["id"] for row in listed] == [task["id"]]
+    assert task["id"] in bottega(credentials, "conversions", "list").stdout
+    assert "no dataset version" in bottega(credentials, *create, "--dataset-version", "pets/V9").stderr
     again = bottega(credentials, *create)
     assert again.returncode == 1
     assert "not empty" in again.stderr
-    assert bottega(credentials, "conversions", "delete", task["id"]).returncode == 0
+    assert bottega(credentials, "conversions", "delete", "digits").returncode == 0
     assert json.loads(bottega(credentials, "--json", "conversions", "list").stdout) == []
