@@ -114,7 +114,7 @@ def test_the_trail_fits_a_narrow_terminal_and_leaves_workloads_out(
     from bottega.cli_support import console
 
     with pytest.raises(ApiFailure):
-        tenant.client.post("/v1/{project_id}/workloads/none/objects/writes", {"paths": ["s3://x/y"]})
+        tenant.client.post("/v1/{project_id}/workloads/none/objects", {"paths": ["s3://x/y"]})
     with pytest.raises(ApiFailure):
         tenant.client.delete(f"/v2/{{project_id}}/datasets/{'0' * 32}")
     wait_until(lambda: len(answer(bottega, "trail", "--all")) == 2)
