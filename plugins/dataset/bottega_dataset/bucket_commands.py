@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from bottega.cli_support import OPTIONS, connect, console, note, show
+from bottega.errors import Invalid
 from bottega_dataset.transfer import Objects
 
 objects = typer.Typer(no_args_is_help=True, help="Buckets and objects.")
@@ -43,6 +44,14 @@ def put(source: Annotated[Path, typer.Argument(exists=True)], target: str) -> No
     note(f"{count} files stored")
 
 
+@objects.command("rm")
+def remove(path: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask about a folder.")] = False) -> None:
+    """Delete an object, or a folder (closing /) with all that is in it."""
+    if path.endswith("/") and not yes:
+        typer.confirm(f"delete everything under {path}?", abort=True)
+    note(f"{Objects(connect()).remove(path)} objects deleted")
+
+
 @objects.command("get")
 def get(source: str, target: Path) -> None:
     """Fetch an object, or a folder (closing /) into a directory."""
@@ -50,7 +59,10 @@ def get(source: str, target: Path) -> None:
     total = sum(o["size"] for o in store.listing(source))
     with _progress() as bar:
         task = bar.add_task(f"from {source}", total=total)
-        count = store.get(source, target, lambda moved: bar.advance(task, moved))
+        try:
+            count = store.get(source, target, lambda moved: bar.advance(task, moved))
+        except OSError as e:
+            raise Invalid(f"cannot write {e.filename or target}: {e.strerror}") from e
     note(f"{count} files fetched")
 
 

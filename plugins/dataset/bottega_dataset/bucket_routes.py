@@ -107,6 +107,8 @@ def router(platform: Platform) -> APIRouter:
         bucket: str, body: PresignRequest, caller: Caller = requires("obs:object:GetObject", everyone=True)
     ) -> Any:
         """URLs by which whoever holds them may read or write just these objects for a while."""
+        if body.method == "PUT":
+            caller.about(trace="putObject")
         action = "obs:object:PutObject" if body.method == "PUT" else "obs:object:GetObject"
         for key in body.keys:
             await buckets.check(caller, action, bucket, key)

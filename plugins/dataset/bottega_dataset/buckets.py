@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from bottega.database import Database
 from bottega.entities import Bucket
-from bottega.errors import Conflict, Forbidden, Invalid
+from bottega.errors import Conflict, Forbidden, Invalid, NotFound
 from bottega.events import Event
 from bottega.gateway import Caller
 from bottega.objects import ObjectStore
@@ -57,7 +57,13 @@ async def of_account(database: Database, account_id: str) -> Sequence[Bucket]:
 
 
 async def check(caller: Caller, action: str, bucket: str, key: str = "") -> None:
-    """Raises Forbidden unless the bucket is of the caller's account and its policies allow `action` on it."""
-    if await caller.platform.identity.bucket_account(bucket) != caller.principal.account_id:
+    """Raises NotFound when there is no such bucket.
+
+    Raises Forbidden unless the bucket is of the caller's account and its policies allow `action` on it.
+    """
+    owner = await caller.platform.identity.bucket_account(bucket)
+    if owner is None:
+        raise NotFound(f"there is no bucket '{bucket}'")
+    if owner != caller.principal.account_id:
         raise Forbidden(f"bucket '{bucket}' is not one of yours")
     await caller.check(action, object_urn(bucket, key))

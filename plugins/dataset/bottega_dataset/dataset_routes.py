@@ -44,6 +44,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         await caller.check_path(work_path, write=True)
         if data_path:
             await caller.check_path(data_path)
+            await imports.check_folder(platform.objects, data_path)
         async with platform.database.transaction() as tx:
             found = await service.create(
                 tx,

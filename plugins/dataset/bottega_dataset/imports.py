@@ -8,7 +8,7 @@ from typing import Any
 
 from bottega.context import Principal
 from bottega.errors import Forbidden, Invalid, Unauthenticated
-from bottega.objects import ObjectPath
+from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import samples
 from bottega_dataset.entities import Dataset
@@ -57,7 +57,7 @@ class Imports:
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, progress=1.0, state="completed")
             urn = self._kinds.urn(task.project_id, dataset.id)
-            await self._platform.resources.link(tx, str(path), urn, "imported into")
+            await self._platform.resources.link(tx, str(path), urn, "imported from")
 
     async def _principal(self, user_id: str) -> Principal:
         try:
@@ -121,3 +121,11 @@ def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: Object
     kinds.importer(import_type, dataset.dataset_type)
     if import_type == "manifest" and (not path.key or path.key.endswith("/")):
         raise Invalid(f"import_path '{path}' is a folder; name the manifest file itself")
+
+
+async def check_folder(store: ObjectStore, path: ObjectPath) -> None:
+    """Raises Invalid when no object lies under a folder (the marker of an empty one counts for nothing)."""
+    async for info in store.list(path.folder, limit=2):
+        if not info.path.key.endswith("/"):
+            return
+    raise Invalid(f"there is nothing to import under {path.folder}; store the objects first, or name another folder")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from bottega.errors import ApiError, Conflict, Invalid, NotFound, Unavailable
+from bottega.errors import ApiError, Conflict, Invalid, NotFound, StorageFull, Unavailable
 from bottega.objects import ObjectInfo, ObjectPath
+from bottega_dataset.s3_errors import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ class S3Store:
             try:
                 answer = client.put_object(Bucket=path.bucket, Key=path.key, Body=data, ContentType=content_type)
             except _client_error() as e:
-                raise _blocked(client, path) or e from e
+                raise _blocked(client, path) or _full(e, path) or e from e
             return answer["ETag"].strip('"')
 
         return await self._run(put, path)
@@ -150,7 +151,7 @@ class S3Store:
             except boto3.exceptions.S3UploadFailedError as e:
                 cause = e.__context__
                 if isinstance(cause, _client_error()):
-                    raise _blocked(client, path) or cause from e
+                    raise _blocked(client, path) or _full(cause, path) or cause from e
                 raise Unavailable(f"{path} was not stored: {e}") from e
 
         await self._run(upload, path)
@@ -254,6 +255,8 @@ def _as_api_error(answer: Any, path: ObjectPath | None) -> ApiError:
         return Unavailable(f"the object store refuses the platform's own keys: {code}; the operator must set them")
     if 400 <= status < 500:
         return Invalid(f"the object store refuses {path}: {code} {message}")
+    if is_full(status, code, writing=False):
+        return StorageFull(f"no space left in the object store for {path}")
     return Unavailable(f"the object store failed on {path}: {status} {code} {message}")
 
 
@@ -269,3 +272,10 @@ def _blocked(client: S3Client, path: ObjectPath) -> ApiError | None:
         above = ObjectPath(path.bucket, key)
         return Invalid(f"{above} is an object; this object store cannot hold {path} below it")
     return None
+
+
+def _full(error: Any, path: ObjectPath) -> ApiError | None:
+    """Whether a put failed for want of space."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return StorageFull(f"no space left in the object store for {path}") if is_full(status, code, writing=True) else None

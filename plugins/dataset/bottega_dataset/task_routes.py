@@ -50,6 +50,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         await caller.check_path(path)
         if body.import_type == "manifest":
             await platform.objects.head(path)
+        else:
+            await imports.check_folder(platform.objects, path)
         async with platform.database.transaction() as tx:
             task = _task("import", caller, dataset_id, import_params(body))
             await tasks.request(tx, task)

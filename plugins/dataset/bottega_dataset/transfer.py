@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
 from bottega.client import ApiFailure, Client, Unreachable
 from bottega.objects import ObjectPath
+from bottega_dataset.s3_errors import is_full
 
 _AT_ONCE = 8
 _URLS_AT_ONCE = 200
@@ -52,6 +55,19 @@ class Objects:
     def read(self, path: str) -> bytes:
         with self._stream(ObjectPath.parse(path)) as chunks:
             return b"".join(chunks)
+
+    def remove(self, path: str) -> int:
+        """Delete an object, or the objects of a folder (closing ``/``). Returns how many; raises ApiFailure (404)."""
+        given = ObjectPath.parse(path)
+        is_folder = not given.key or given.key.endswith("/")
+        keys = [o["key"] for o in self.listing(path) if is_folder or o["key"] == given.key]
+        if not keys:
+            raise ApiFailure(
+                404, "ModelArts.0104", f"there is {'nothing under' if is_folder else 'no object'} {path}", ""
+            )
+        for key in keys:
+            self._client.delete(f"/v1/{{project_id}}/buckets/{given.bucket}/objects/{quote(key)}")
+        return len(keys)
 
     def write(self, path: str, data: bytes) -> None:
         to = ObjectPath.parse(path)
@@ -130,7 +146,7 @@ class Objects:
                     raise Unreachable(f"cannot reach the object store: {e}") from e
                 continue
             if response.status_code < 500 or attempt == _ATTEMPTS - 1:
-                _check(response)
+                _check(response, url)
                 return
 
     def _receive(self, url: str, file: Path, progress: Progress) -> None:
@@ -152,18 +168,30 @@ class _Stream:
 
     def __init__(self, http: httpx.Client, url: str) -> None:
         self._context = http.stream("GET", url)
+        self._url = url
 
     def __enter__(self) -> Iterable[bytes]:
         response = self._context.__enter__()
-        _check(response)
+        _check(response, self._url)
         return response.iter_bytes(256 * 1024)
 
     def __exit__(self, *raised: Any) -> None:
         self._context.__exit__(*raised)
 
 
-def _check(response: httpx.Response) -> None:
-    if response.status_code >= 400:
-        response.read()
-        what = "there is no such object" if response.status_code == 404 else response.text[:300]
-        raise ApiFailure(response.status_code, "ObjectStore", what, response.headers.get("x-amz-request-id", ""))
+def _check(response: httpx.Response, url: str) -> None:
+    """Raises ApiFailure, naming the object of the presigned `url`, when the store refused or failed."""
+    if response.status_code < 400:
+        return
+    response.read()
+    path = "s3:/" + unquote(urlsplit(url).path)
+    found = re.search(r"<Code>([^<]*)</Code>", response.text)
+    code, status = found[1] if found else "", response.status_code
+    request = response.headers.get("x-amz-request-id", "")
+    if code == "NoSuchBucket":
+        raise ApiFailure(404, "ModelArts.0104", f"there is no bucket '{path[5:].partition('/')[0]}'", request)
+    if status == 404:
+        raise ApiFailure(404, "ModelArts.0104", f"there is no object {path}", request)
+    if is_full(status, code, writing=response.request.method == "PUT"):
+        raise ApiFailure(507, "ModelArts.0109", f"no space left in the object store for {path}", request)
+    raise ApiFailure(status, "ObjectStore", f"the object store failed on {path}: {status} {code}".rstrip(), request)

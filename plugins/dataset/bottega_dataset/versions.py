@@ -228,7 +228,7 @@ class Publishing:
         dataset = (await tx.session.exec(select(Dataset).where(Dataset.id == version.dataset_id))).one()
         dataset.current_version_id = version.id
         tx.session.add(dataset)
-        await self._platform.resources.link(tx, current.urn, urn(task.project_id, version.id), "published as")
+        await self._platform.resources.link(tx, current.urn, urn(task.project_id, version.id), "published from")
         published = VersionPublished(
             dataset_id=version.dataset_id,
             dataset_name=current.name,

@@ -143,5 +143,14 @@ def test_from_the_command_line(tenant: Tenant, tmp_path: Path) -> None:
         run("get", f"s3://{name}/docs/file.txt", str(tmp_path / "copy.txt"))
         assert (tmp_path / "copy.txt").read_text() == "hello"
         assert tenant.objects.list(f"s3://{name}/") == [f"s3://{name}/docs/file.txt"]
+        tenant.events.wait("core.api.called.v1", trace="putObject")
+        for words, says in (
+            (("put", str(tmp_path / "file.txt"), f"s3://no-{name}/x"), f"there is no bucket 'no-{name}'"),
+            (("get", f"s3://{name}/none", str(tmp_path / "x")), f"there is no object s3://{name}/none"),
+            (("get", f"s3://{name}/docs/", "/proc/nope/x"), "cannot write /proc/nope"),
+        ):
+            assert says in str(CliRunner().invoke(cli, ["objects", *words]).exception)
+        run("rm", f"s3://{name}/docs/file.txt")
+        assert tenant.objects.list(f"s3://{name}/") == []
     finally:
         OPTIONS.credentials = None

@@ -17,16 +17,21 @@ def body(bucket: str, **changes: object) -> dict[str, object]:
     plain = {
         "dataset_name": "animals",
         "dataset_type": 0,
-        "data_sources": [{"data_type": 0, "data_path": f"/{bucket}/input/"}],
         "work_path": f"/{bucket}/output/",
         "work_path_type": 0,
     }
     return plain | changes
 
 
-def test_created_with_labels_and_shown(client: Client, bucket: str, events: RecordedEvents) -> None:
+def test_created_with_labels_and_shown(client: Client, tenant: Tenant, bucket: str, events: RecordedEvents) -> None:
     label = {"name": "Cat", "property": {"@modelarts:color": "#FFFFF0", "@modelarts:shortcut": "C"}}
-    made = client.post(ALL, body(bucket, labels=[label], description="pets of the office"))
+    source = {"data_type": 0, "data_path": f"/{bucket}/input/"}
+    wanted = body(bucket, labels=[label], description="pets of the office", data_sources=[source])
+    with pytest.raises(ApiFailure, match="nothing to import under") as empty:
+        client.post(ALL, wanted)
+    assert (empty.value.status, client.get(ALL)["total_number"]) == (400, 0)
+    tenant.objects.put(f"s3://{bucket}/input/readme.md", b"no picture")
+    made = client.post(ALL, wanted)
     shown = client.get(f"{ALL}/{made['dataset_id']}")
     assert shown["dataset_name"] == "animals"
     assert shown["dataset_type"] == 0
@@ -36,7 +41,7 @@ def test_created_with_labels_and_shown(client: Client, bucket: str, events: Reco
     assert shown["labels"] == [{**label, "type": 0, "attributes": []}]
     assert shown["total_sample_count"] == 0
     events.wait("dataset.dataset.created.v1", dataset_id=made["dataset_id"])
-    call = events.wait("core.api.called.v1", trace="createDataset")
+    call = events.wait("core.api.called.v1", trace="createDataset", status=201)
     assert call.data["resource_type"] == "dataset"
     assert call.data["resource_name"] == "animals"
 
@@ -65,8 +70,12 @@ def test_created_with_labels_and_shown(client: Client, bucket: str, events: Reco
         ({"labels": [{"name": "x", "property": {"@modelarts:shortcut": "AB"}}]}, "shortcut"),
     ],
 )
-def test_rules_refuse_and_nothing_is_made(client: Client, bucket: str, changes: dict[str, object], says: str) -> None:
+def test_rules_refuse_and_nothing_is_made(
+    client: Client, tenant: Tenant, bucket: str, changes: dict[str, object], says: str
+) -> None:
     given = {k: v.replace("BUCKET", bucket) if isinstance(v, str) else v for k, v in changes.items()}
+    tenant.objects.put(f"s3://{bucket}/input/a.txt", b"no picture")
+    given["data_sources"] = [{"data_type": 0, "data_path": f"/{bucket}/input/"}]
     with pytest.raises(ApiFailure) as refused:
         client.post(ALL, body(bucket, **given))
     assert refused.value.status == 400

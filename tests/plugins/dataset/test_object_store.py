@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bottega.embedded import EmbeddedObjectStore
-from bottega.errors import Invalid, Unavailable
+from bottega.errors import Invalid, StorageFull, Unavailable
 from bottega.objects import ObjectPath
 from bottega.testing.conformance.object_store import ObjectStoreContract
 from bottega_dataset.s3 import S3Store
@@ -99,3 +99,29 @@ async def test_a_bucket_name_s3_does_not_take() -> None:
     store = S3Store(endpoint="http://127.0.0.1:1", region="us-east-1", access_key="a", secret_key="b")
     with pytest.raises(Invalid):
         await store.get(ObjectPath("no such/bucket", "key"))
+
+
+@pytest.mark.anyio
+async def test_a_full_store_says_so() -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    class Full(BaseHTTPRequestHandler):
+        """Answers a write as the embedded server does when its disk is full."""
+
+        def do_PUT(self) -> None:
+            text = b"<Error><Code>InternalError</Code><Message>Internal Error</Message></Error>"
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(500)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+    server = HTTPServer(("127.0.0.1", 0), Full)
+    Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    store = S3Store(endpoint=endpoint, region="us-east-1", access_key="a", secret_key="b")
+    with pytest.raises(StorageFull, match="no space left in the object store"):
+        await store.put(ObjectPath("bucket", "key"), b"data")
+    server.shutdown()
+    server.server_close()
