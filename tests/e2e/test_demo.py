@@ -33,8 +33,9 @@ def test_the_whole_job_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
         "ONNX int8",
         "answered by 180× 0.0.1, 20× 0.0.2",
         "1797 samples",
-        "imported into",
-        "total",
+        "imported from",
+        "CNY (exactly 0.0",
+        "Someone who may not delete is refused",
         "createModelArtsTrainJob",
         "Deny modelarts:*:*delete*",
     ):

@@ -285,7 +285,7 @@ class MainJob:
             self.stage.console.print(self._cli("trail").rstrip(), highlight=False, soft_wrap=True)
 
     def show_denial(self) -> None:
-        with self.stage.step("Someone without rights is refused, and told by what"):
+        with self.stage.step("Someone who may not delete is refused, and told by what"):
             intern = self._intern()
             found = intern.get(f"{_V2}/datasets")["total_number"]
             self.stage.say(f"[green]allowed[/] listing datasets ({found} found), by ModelArts CommonOperations")
@@ -412,7 +412,7 @@ class MainJob:
     def _cli(self, *arguments: str) -> str:
         """Run the command line as a user would, and give what it prints."""
         command = [sys.executable, "-m", "bottega", "--credentials", str(self.credentials)]
-        environment = {**os.environ, "COLUMNS": str(max(self.stage.console.width, 140))}
+        environment = {**os.environ, "COLUMNS": str(min(max(self.stage.console.width, 80), 100))}
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, env=environment)
         expect(done.returncode == 0, f"bottega {' '.join(arguments[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
