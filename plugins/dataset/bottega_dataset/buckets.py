@@ -61,9 +61,8 @@ async def check(caller: Caller, action: str, bucket: str, key: str = "") -> None
 
     Raises Forbidden unless the bucket is of the caller's account and its policies allow `action` on it.
     """
-    owner = await caller.platform.identity.bucket_account(bucket)
-    if owner is None:
-        raise NotFound(f"there is no bucket '{bucket}'")
-    if owner != caller.principal.account_id:
+    if await caller.platform.identity.bucket_account(bucket) != caller.principal.account_id:
+        if bucket not in await caller.platform.objects.list_buckets():
+            raise NotFound(f"there is no bucket '{bucket}'")
         raise Forbidden(f"bucket '{bucket}' is not one of yours")
     await caller.check(action, object_urn(bucket, key))
