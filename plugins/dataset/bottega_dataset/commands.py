@@ -30,7 +30,7 @@ _COLUMNS = {
 @datasets.command("list")
 def list_datasets(contains: Annotated[str | None, typer.Option(help="Part of the name.")] = None) -> None:
     """List the project's datasets."""
-    show(list(Datasets(connect()).list(contains)), _COLUMNS)
+    show([_named(row) for row in Datasets(connect()).list(contains)], _COLUMNS)
 
 
 @datasets.command("create")
@@ -76,7 +76,7 @@ def show_dataset(
     if OPTIONS.as_json:
         show(shown | ({"samples": rows} if samples else {}))
         return
-    show(shown, [*_COLUMNS, "description", "work_path"])
+    show(_named(shown), [*_COLUMNS, "description", "work_path"])
     show(shown["label_stats"], {"name": "label", "sample_count": "samples", "property": "property"})
     if samples:
         for row in rows:
@@ -181,6 +181,12 @@ def delete(name: str, yes: Annotated[bool, typer.Option("--yes", help="Do not as
         typer.confirm(f"delete dataset {name} with {count} samples and all its versions?", abort=True)
     service.delete(name)
     note(f"dataset {name} deleted")
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """A dataset with its type by name, for people; as it is for programs."""
+    names = {code: name for name, code in _TYPES.items()}
+    return row if OPTIONS.as_json else row | {"dataset_type": names.get(row["dataset_type"], row["dataset_type"])}
 
 
 def _report(service: Datasets, name: str, task: dict[str, Any]) -> None:

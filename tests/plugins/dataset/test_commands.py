@@ -73,6 +73,7 @@ def test_tables_for_people(cli: Cli, bucket: str, pictures: str) -> None:
     refused = cli.run("delete", "animals")
     assert refused.exit_code == 1
     assert "animals" in cli.run("list").output
+    assert "image" in cli.run("list").output
 
 
 def test_wrong_use_and_failures(cli: Cli, bucket: str) -> None:
