@@ -22,7 +22,6 @@ SOURCES = sorted(file for package in PACKAGES.values() for file in package.rglob
 TESTS = sorted(file for folder in ("tests", "examples") for file in (ROOT / folder).rglob("*.py"))
 LONGEST = 450
 LONGER_FOR_A_REASON = {
-    "core/bottega/delivery.py": "one consumer's state machine: its parts share every field",
     "tests/core/test_launch.py": "one behaviour of a workload's process after the other, on one set of fixtures",
     "tests/core/test_bus.py": "one promise of the bus after the other, on one set of fixtures",
     "tests/core/test_embedded.py": "one failure of the embedded servers after the other, on one set of fixtures",

@@ -37,6 +37,7 @@ from sqlalchemy import delete
 from sqlmodel import SQLModel
 
 from bottega import dead_letters, delivery
+from bottega.consumers import ExternalConsumer, TransactionalConsumer
 from bottega.context import now_ms
 from bottega.database import Database, Transaction
 from bottega.dead_letters import DeadLetter, DeadLetters
@@ -45,11 +46,9 @@ from bottega.delivery import (
     ConsumerStats,
     DeliveryExhausted,
     DeliveryPolicy,
-    ExternalConsumer,
     Handler,
     Reject,
     Retry,
-    TransactionalConsumer,
 )
 from bottega.errors import Invalid, PluginError, Unavailable
 from bottega.events import Envelope, Event, Received

@@ -26,14 +26,14 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from pydantic import ValidationError
 from sqlalchemy import insert, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import SQLModel
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from bottega.context import Context, Principal, acting, now_ms
 from bottega.database import Database, Transaction
 from bottega.dead_letters import DeadLetter
-from bottega.entities import Outbox, ProcessedEvent
+from bottega.entities import Outbox
 from bottega.errors import BottegaError, Invalid, PluginError
 from bottega.events import Envelope, Event, Received
 from bottega.nats_connection import NatsConnection
@@ -412,84 +412,3 @@ def _stream_sequence(reply: str) -> int:
     # $JS.ACK[.<domain>.<account>].<stream>.<consumer>.<delivered>.<stream sequence>.…, read once for every message.
     tokens = reply.split(".", 8)
     return int(tokens[7 if len(tokens[8].split(".")) > 1 else 5])
-
-
-class TransactionalConsumer(Consumer):
-    """Effects are rows and events of a transaction; a batch shares one."""
-
-    async def _dispatch(self, ready: list[Delivery]) -> None:
-        # That an event was done before is rare, and its second record is refused: only then is it looked for.
-        look = False
-        while ready:
-            try:
-                count = await self._perform(ready, look)
-            except IntegrityError as error:
-                failure: Exception = error
-                if look:
-                    break
-                look = True
-            except Exception as error:  # whatever a plugin's handler raises is a failed attempt
-                failure = error
-                break
-            else:
-                await self._finish(ready[:count])
-                ready = ready[count:]
-        if len(ready) == 1:
-            return self._open_lane(ready[0], failure)
-        for delivery in ready:
-            if lane := self._lanes.get(delivery.entity):
-                lane.append(delivery)
-                continue
-            try:
-                await self._perform([delivery])
-            except Exception as error:  # as above
-                self._open_lane(delivery, error)
-            else:
-                await self._finish([delivery])
-
-    async def _perform(self, deliveries: Sequence[Delivery], look: bool = True) -> int:
-        count, fresh = 0, list[str]()
-        until = time.monotonic() + self._policy.batch_time_s
-        with self._at_work(), anyio.fail_after(self._policy.handler_timeout_s):
-            async with self._database.transaction() as tx:
-                done = await self._done(tx, [d.key for d in deliveries]) if look else set()
-                for delivery in deliveries:
-                    count += 1
-                    if delivery.key not in done:
-                        await self._call(delivery, tx)
-                        done.add(delivery.key)
-                        fresh.append(delivery.key)
-                    if time.monotonic() > until:
-                        break
-                if fresh:
-                    await self._record(tx, fresh)
-        return count
-
-
-class ExternalConsumer(Consumer):
-    """Effects lie outside the database: at least once, many entities at a time, each in order."""
-
-    def __init__(
-        self, name: str, database: Database, connection: NatsConnection, relay: Relay, policy: DeliveryPolicy
-    ) -> None:
-        super().__init__(name, database, connection, relay, policy)
-        self._slots = anyio.Semaphore(policy.concurrency)
-
-    async def _dispatch(self, ready: list[Delivery]) -> None:
-        for delivery in ready:
-            if lane := self._lanes.get(delivery.entity):
-                lane.append(delivery)
-            else:
-                self._open_lane(delivery)
-
-    async def _perform(self, deliveries: Sequence[Delivery]) -> int:
-        async with self._slots:
-            with self._at_work():
-                for delivery in deliveries:
-                    async with self._database.read() as session:
-                        if await session.get(ProcessedEvent, (self.name, delivery.key)):
-                            continue
-                    await self._call(delivery)
-                    async with self._database.transaction() as tx:
-                        await self._record(tx, [delivery.key])
-        return len(deliveries)

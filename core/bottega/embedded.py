@@ -18,6 +18,7 @@ import shutil
 import socket
 import sysconfig
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,7 @@ class DataDirLock:
         self.release()
 
 
-class _EmbeddedServer:
+class _EmbeddedServer(ABC):
     """What both servers share: a directory, a port that is remembered, a supervised process."""
 
     name: str
@@ -130,9 +131,9 @@ class _EmbeddedServer:
             await self._child.stop()
             self._child = None
 
+    @abstractmethod
     def _prepare(self) -> ChildProcess:
         """Write what the server reads and describe its process, for `self._port`."""
-        raise NotImplementedError
 
 
 class EmbeddedNats(_EmbeddedServer):
