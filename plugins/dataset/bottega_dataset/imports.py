@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bottega.context import Principal
-from bottega.errors import Forbidden, Invalid, Unauthenticated
+from bottega.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import samples
@@ -121,6 +121,18 @@ def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: Object
     kinds.importer(import_type, dataset.dataset_type)
     if import_type == "manifest" and (not path.key or path.key.endswith("/")):
         raise Invalid(f"import_path '{path}' is a folder; name the manifest file itself")
+
+
+async def check_source(store: ObjectStore, import_type: str, path: ObjectPath) -> None:
+    """Raises NotFound or Invalid when nothing is there: a manifest is an object, ``dir`` a folder, others either."""
+    if import_type != "dir" and path.key and not path.key.endswith("/"):
+        try:
+            await store.head(path)
+            return
+        except NotFound:
+            if import_type == "manifest":
+                raise
+    await check_folder(store, path)
 
 
 async def check_folder(store: ObjectStore, path: ObjectPath) -> None:

@@ -48,10 +48,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         caller.about(resource=found.resource.urn, name=found.resource.name)
         imports.check_request(kinds, found.dataset, body.import_type, path)
         await caller.check_path(path)
-        if body.import_type == "manifest":
-            await platform.objects.head(path)
-        else:
-            await imports.check_folder(platform.objects, path)
+        await imports.check_source(platform.objects, body.import_type, path)
         async with platform.database.transaction() as tx:
             task = _task("import", caller, dataset_id, import_params(body))
             await tasks.request(tx, task)
