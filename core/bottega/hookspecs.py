@@ -32,7 +32,7 @@ hookimpl = pluggy.HookimplMarker("bottega")
 
 
 @hookspec
-def bottega_settings() -> type[BaseModel]:  # type: ignore[empty-body]
+def bottega_settings() -> type[BaseModel]:
     """Return the model that validates this plugin's section ``[plugins.<name>]`` of ``bottega.toml``.
 
     Called first. Unknown keys are errors whatever the model says.
@@ -40,27 +40,27 @@ def bottega_settings() -> type[BaseModel]:  # type: ignore[empty-body]
 
 
 @hookspec
-def bottega_extension_points() -> ModuleType:  # type: ignore[empty-body]
+def bottega_extension_points() -> ModuleType:
     """Return a module of hookspecs that this plugin owns and others fill."""
 
 
 @hookspec
-def bottega_entities() -> Entities:  # type: ignore[empty-body]
+def bottega_entities() -> Entities:
     """Return this plugin's tables (names prefixed ``<plugin>_``) and the folder of its Alembic migrations."""
 
 
 @hookspec
-def bottega_actions() -> Iterable[Action]:  # type: ignore[empty-body]
+def bottega_actions() -> Iterable[Action]:
     """Return the IAM actions this plugin's routes check, with what each guards and its audit trace name."""
 
 
 @hookspec
-def bottega_policies() -> Iterable[SystemPolicy]:  # type: ignore[empty-body]
+def bottega_policies() -> Iterable[SystemPolicy]:
     """Return ready-made policies the installation offers as read-only system policies."""
 
 
 @hookspec
-def bottega_events() -> Iterable[type[Event]]:  # type: ignore[empty-body]
+def bottega_events() -> Iterable[type[Event]]:
     """Return the event classes this plugin publishes; publishing another one fails."""
 
 
@@ -73,7 +73,7 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 
 @hookspec
-def bottega_routes(platform: Platform) -> APIRouter:  # type: ignore[empty-body]
+def bottega_routes(platform: Platform) -> APIRouter:
     """Return this plugin's HTTP routes; each names its IAM action with ``bottega.gateway.requires``."""
 
 
@@ -83,22 +83,22 @@ def bottega_commands(cli: typer.Typer) -> None:
 
 
 @hookspec
-def bottega_console() -> Iterable[ConsolePage]:  # type: ignore[empty-body]
+def bottega_console() -> Iterable[ConsolePage]:
     """Return this plugin's pages for a web console. This version has none and serves no pages yet."""
 
 
 @hookspec
-def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:  # type: ignore[empty-body]
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
     """Return a context manager entered when the platform is connected and left, in reverse order, when it stops."""
 
 
 @hookspec
-def bottega_object_stores(platform: Platform) -> ObjectStore:  # type: ignore[empty-body]
+def bottega_object_stores(platform: Platform) -> ObjectStore:
     """Return an object store; the one named by ``[objects] store`` is used."""
 
 
 @hookspec
-def bottega_backends(platform: Platform) -> Backend:  # type: ignore[empty-body]
+def bottega_backends(platform: Platform) -> Backend:
     """Return a hardware backend: its flavors, and how to read the logs and metrics of what runs on it.
 
     Starting and stopping is driven by ``core.workload.requested.v1`` and ``core.workload.stop_requested.v1``.

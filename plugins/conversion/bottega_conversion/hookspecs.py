@@ -7,7 +7,7 @@ from bottega_conversion.converters import Converter
 
 
 @hookspec
-def bottega_conversion_converters() -> Converter:  # type: ignore[empty-body]  # a specification has no body
+def bottega_conversion_converters() -> Converter:
     """Return a converter; it appears as a conversion template of its `id`.
 
     The platform calls this at its start, the worker makes its own instance of the same class: nothing heavy may be

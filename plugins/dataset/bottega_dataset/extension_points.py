@@ -85,10 +85,10 @@ class Importer(Protocol):
 
 
 @hookspec
-def bottega_dataset_types() -> Iterable[DatasetType]:  # type: ignore[empty-body]
+def bottega_dataset_types() -> Iterable[DatasetType]:
     """Return types of datasets."""
 
 
 @hookspec
-def bottega_dataset_importers() -> Iterable[Importer]:  # type: ignore[empty-body]
+def bottega_dataset_importers() -> Iterable[Importer]:
     """Return importers."""

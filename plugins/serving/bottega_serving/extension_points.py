@@ -13,5 +13,5 @@ hookspec = pluggy.HookspecMarker("bottega")
 
 
 @hookspec
-def bottega_serving_runtimes() -> Runtime:  # type: ignore[empty-body]
+def bottega_serving_runtimes() -> Runtime:
     """Return the description of a runtime: the model types it runs and where its loader is."""

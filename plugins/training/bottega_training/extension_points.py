@@ -9,5 +9,5 @@ from bottega_training.engines import Engine
 
 
 @hookspec
-def bottega_training_engines() -> Iterable[Engine]:  # type: ignore[empty-body]
+def bottega_training_engines() -> Iterable[Engine]:
     """Return the engines this plugin brings, those that lack something included (`Engine.missing` says what)."""
