@@ -14,8 +14,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from bottega import routes
+from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
-from bottega.gateway import Edge, Public, Requirement, install_error_handlers
+from bottega.gateway import Public, Requirement
 from bottega.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def build(runtime: Runtime) -> ASGIApp:
     for router in routes.routers(runtime):
         check_routes(router.routes, "core", {a.name for a in routes.ACTIONS})
         app.include_router(router)
+    runtime.platform.shared.planners = [
+        planner for planners in runtime.platform.extensions("bottega_plans") for planner in planners
+    ]
     taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)

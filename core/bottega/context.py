@@ -16,6 +16,8 @@ class Principal:
     `kind` is ``user``, ``workload`` (a program the platform runs for a user) or ``system``.
     `scope` is the project a token is limited to; None means every project of the account.
     `session_policy` is the text of a policy that limits this credential further; None means no limit.
+    `agency_id` names the agency whose rights it has instead of the user's own; None means its own rights.
+    `token_id` is the token it came with, so that it can be revoked.
     """
 
     account_id: str
@@ -26,6 +28,8 @@ class Principal:
     scope: str | None = None
     workload_id: str | None = None
     session_policy: str | None = None
+    agency_id: str | None = None
+    token_id: str | None = None
 
     @property
     def actor(self) -> str:
@@ -71,6 +75,15 @@ def act_as(principal: Principal) -> None:
     _current.set(replace(current(), principal=principal))
 
 
+_moved_ms = 0
+
+
 def now_ms() -> int:
     """Epoch milliseconds, the platform's unit of time (sdk_spec §1.6)."""
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // 1_000_000 + _moved_ms
+
+
+def move_clock(by_ms: int) -> None:
+    """Move `now_ms` of this process ahead of (or back to) the machine's clock, for tests of what takes days."""
+    global _moved_ms
+    _moved_ms += by_ms

@@ -32,11 +32,17 @@ def _time(**kwargs: Any) -> Any:
 
 
 class Account(SQLModel, table=True):
-    """Who owns resources and pays (002 §10.1)."""
+    """Who owns resources and pays (002 §10.1).
+
+    `auth_mode` is ``strict`` (users need explicit rights) or ``loose`` (what no statement decides of ``modelarts:*``
+    is allowed, 003 §9). `standing` is ``normal`` or ``arrears`` (000 §7, table 7-2: nothing that costs may begin).
+    """
 
     __tablename__ = "core_account"
     id: str = Field(default_factory=hex_id, primary_key=True)
     name: str = Field(unique=True)
+    auth_mode: str = "strict"
+    standing: str = "normal"
     created_at: int = _time(default_factory=now_ms)
 
 
@@ -55,14 +61,24 @@ class Project(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """Who acts; never owns or pays. `is_account_root` marks the account's own login, which may do everything."""
+    """Who acts; never owns or pays. `is_account_root` marks the account's own login, which may do everything.
+
+    `email` and `phone` are encrypted at rest (003 §10.4). `must_change_password` lasts until the next own change.
+    """
 
     __tablename__ = "core_user"
     __table_args__ = (UniqueConstraint("account_id", "name"),)
     id: str = Field(default_factory=hex_id, primary_key=True)
     account_id: str = Field(foreign_key="core_account.id", index=True)
     name: str
+    description: str = ""
+    email: bytes | None = Field(default=None, sa_type=LargeBinary)
+    phone: bytes | None = Field(default=None, sa_type=LargeBinary)
     password_hash: str | None = None
+    password_changed_at: int | None = _time(default=None)
+    must_change_password: bool = False
+    access_mode: str = "default"
+    last_login_at: int | None = _time(default=None)
     is_account_root: bool = False
     enabled: bool = True
     tokens_valid_from: int = _time(default=0)
@@ -115,24 +131,106 @@ class Policy(SQLModel, table=True):
 
 
 class PolicyGrant(SQLModel, table=True):
-    """A policy attached to a group, in one project or (None) in all of the account."""
+    """A policy attached to exactly one of a group and an agency.
+
+    `scope` is ``domain`` or ``all_projects`` (both: everywhere in the account), ``project`` (`project_id`) or
+    ``enterprise_project`` (`enterprise_project_id`: the workspaces bound to it).
+    """
 
     __tablename__ = "core_policy_grant"
     id: str = Field(default_factory=hex_id, primary_key=True)
     policy_id: str = Field(foreign_key="core_policy.id", index=True)
-    group_id: str = Field(foreign_key="core_group.id", index=True)
+    group_id: str | None = Field(default=None, foreign_key="core_group.id", index=True)
+    agency_id: str | None = Field(default=None, foreign_key="core_agency.id", index=True)
+    scope: str = "all_projects"
     project_id: str | None = Field(default=None, foreign_key="core_project.id")
+    enterprise_project_id: str | None = None
+
+
+class EnterpriseProject(SQLModel, table=True):
+    """Groups workspaces for grants and bills; id ``0`` is the default one of every account and needs no row."""
+
+    __tablename__ = "core_enterprise_project"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    account_id: str = Field(foreign_key="core_account.id", index=True)
+    name: str
+    description: str = ""
+    enabled: bool = True
+    created_at: int = _time(default_factory=now_ms)
+    updated_at: int = _time(default_factory=now_ms)
+
+
+class Agency(SQLModel, table=True):
+    """Rights an account hands to another account, or to the platform itself (`trusted_account_id` None; 003 §9)."""
+
+    __tablename__ = "core_agency"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+    id: str = Field(default_factory=hex_id, primary_key=True)
+    account_id: str = Field(foreign_key="core_account.id", index=True)
+    name: str
+    description: str = ""
+    trusted_account_id: str | None = Field(default=None, foreign_key="core_account.id")
+    expires_at: int | None = _time(default=None)
+    created_at: int = _time(default_factory=now_ms)
+
+
+class Authorization(SQLModel, table=True):
+    """The agency by which the platform acts for a user (`user_id`; ``all-users``: for all without one of their own)."""
+
+    __tablename__ = "core_authorization"
+    account_id: str = Field(foreign_key="core_account.id", primary_key=True)
+    user_id: str = Field(primary_key=True)
+    agency_id: str = Field(foreign_key="core_agency.id", index=True)
+    created_at: int = _time(default_factory=now_ms)
+
+
+class RevokedToken(SQLModel, table=True):
+    """A token that ended before its time; the row may go when it would have expired anyway."""
+
+    __tablename__ = "core_revoked_token"
+    token_id: str = Field(primary_key=True)
+    expires_at: int = _time(index=True)
 
 
 class Workspace(SQLModel, table=True):
-    """A room inside a project; id ``0`` is the default one and needs no row."""
+    """A room inside a project; id ``0`` is the default one and needs no row.
+
+    `auth_type` is ``PUBLIC`` (all of the account), ``PRIVATE`` (its creator and the account) or ``INTERNAL`` (those
+    two and the users listed in `WorkspaceUser`); sdk_spec §3.6.
+    """
 
     __tablename__ = "core_workspace"
     __table_args__ = (UniqueConstraint("project_id", "name"),)
     id: str = Field(default_factory=hex_id, primary_key=True)
     project_id: str = Field(foreign_key="core_project.id", index=True)
     name: str
+    description: str = ""
+    owner_id: str = ""
+    auth_type: str = "PUBLIC"
+    enterprise_project_id: str = "0"
+    status: str = "NORMAL"
     created_at: int = _time(default_factory=now_ms)
+    updated_at: int = _time(default_factory=now_ms)
+
+
+class WorkspaceUser(SQLModel, table=True):
+    """A user that may enter an INTERNAL workspace."""
+
+    __tablename__ = "core_workspace_user"
+    workspace_id: str = Field(foreign_key="core_workspace.id", primary_key=True)
+    user_id: str = Field(foreign_key="core_user.id", primary_key=True, index=True)
+
+
+class WorkspaceQuota(SQLModel, table=True):
+    """How many resources of one kind a workspace may hold, beside the account's own limit."""
+
+    __tablename__ = "core_workspace_quota"
+    workspace_id: str = Field(foreign_key="core_workspace.id", primary_key=True)
+    plugin: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    maximum: int
+    updated_at: int = _time(default_factory=now_ms)
 
 
 class Bucket(SQLModel, table=True):

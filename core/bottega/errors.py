@@ -8,6 +8,7 @@
         ├── Unauthenticated    401  no, unknown, expired or tampered credentials
         ├── Forbidden          403  authenticated, but no policy allows it
         ├── QuotaExceeded      403  a limit of the account is reached
+        ├── InArrears          403  the account owes money
         ├── NotFound           404
         ├── Conflict           409  a name is taken, or the state does not permit it
         ├── TooLarge           413
@@ -76,6 +77,13 @@ class QuotaExceeded(ApiError):
 
     status = 403
     code = "ModelArts.0110"
+
+
+class InArrears(ApiError):
+    """The account owes money; what costs more is refused until it is recharged (000 §7, table 7-2)."""
+
+    status = 403
+    code = "ModelArts.0111"
 
 
 class NotFound(ApiError):

@@ -1,4 +1,4 @@
-"""The HTTP edge: authentication, the permission check every route names, vendor-shaped errors, limits, call records.
+"""Authentication and the permission check that every route names.
 
 A plugin's route says what it needs and gets a `Caller` that has been checked::
 
@@ -9,49 +9,32 @@ A plugin's route says what it needs and gets a `Caller` that has been checked::
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from fastapi import Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import Depends, Query, Request
 from limits import parse as parse_limit
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import HTTPConnection
 
 from bottega import signing
-from bottega.calls import CHANGING, Call, current_call
-from bottega.context import Principal, act_as, acting
+from bottega.calls import Call, current_call
+from bottega.context import Principal, act_as
 from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import (
-    ApiError,
-    Conflict,
     Forbidden,
-    Invalid,
-    NotFound,
-    StorageFull,
-    TooLarge,
     TooManyRequests,
     Unauthenticated,
-    Unavailable,
-    is_full_disk,
 )
-from bottega.events import uuid7
 from bottega.iam import Decision
-from bottega.malformed import explain
 from bottega.objects import ObjectPath
+from bottega.plans import Need
 from bottega.urn import PLATFORM
 
 if TYPE_CHECKING:
     from bottega.platform import Platform
-
-log = structlog.get_logger("bottega.gateway")
-_HEALTH = ("/healthz", "/readyz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +83,21 @@ class Caller:
         _refuse_unless(decision, action, resource)
         return principal.account_id
 
+    async def require(self, needs: Iterable[Need]) -> None:
+        """Check everything a creation will need over its whole life. Raises Forbidden naming all that is missing."""
+        missing = [
+            f"{need.why}: {decision.explain()}" for need in needs if not (decision := await self.has(need)).allowed
+        ]
+        if missing:
+            raise Forbidden("this needs permissions that are missing: " + "; ".join(missing))
+
+    async def has(self, need: Need) -> Decision:
+        """Whether one need is met: by the caller's own rights, or by those of the agency that acts for the caller."""
+        if need.by == "caller":
+            return await self.decide(need.action, need.resource)
+        acting = await self.platform.identity.delegate(self.principal)
+        return await _decide(self.platform, self.call, acting, need.action, need.resource)
+
     def about(self, *, resource: str | None = None, name: str | None = None, trace: str | None = None) -> None:
         """Say more precisely what this call is about, for the audit trail."""
         call = self.call
@@ -142,6 +140,7 @@ class Requirement:
         call.resource = resource
         if not self.everyone:
             _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)
+        await platform.check_standing(principal, self.action)
         return Caller(principal, project_id or principal.scope or PLATFORM, platform, call)
 
     async def identify(self, platform: Platform, connection: HTTPConnection) -> Principal:
@@ -257,129 +256,3 @@ class Limiter:
     async def hit(self, key: str) -> None:
         if not await self._limiter.hit(self._rate, key):
             raise TooManyRequests(f"more than {self._rate} requests; wait and try again")
-
-
-class Edge:
-    """Outermost layer: request ids, context, body limit, metrics, and the record of refused and failed calls."""
-
-    def __init__(self, app: ASGIApp, platform: Platform, max_body: int) -> None:
-        self.app = app
-        self.platform = platform
-        self.max_body = max_body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        client = scope.get("client")
-        if not self.platform.shared.serving and not scope["path"].startswith(_HEALTH):
-            await _not_yet(scope, receive, send)
-            return
-        call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None)
-        token = current_call.set(call)
-        began = time.perf_counter()
-        received = 0
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_body:
-                raise TooLarge(f"the request body is larger than {self.max_body // 2**20} MB")
-            return message
-
-        async def stamped_send(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                call.status = message["status"]
-                await self._settle(call)  # before the caller hears of it, so no record is lost by a crash
-                message.setdefault("headers", []).append((b"x-request-id", call.request_id.encode()))
-            await send(message)
-
-        try:
-            with (
-                acting(request_id=call.request_id, source_ip=call.source_ip),
-                structlog.contextvars.bound_contextvars(request_id=call.request_id),
-            ):
-                try:
-                    await self.app(scope, limited_receive, stamped_send)
-                except Exception:
-                    # The framework raises again what its last handler has answered and logged.
-                    if call.status < 500:
-                        raise
-        finally:
-            current_call.reset(token)
-            route = scope.get("route")
-            template = getattr(route, "path", "unrouted")
-            self.platform.metrics.request(call.method, template, call.status, time.perf_counter() - began)
-
-    async def _settle(self, call: Call) -> None:
-        refused = call.status in (401, 403, 429)
-        changing = call.method in CHANGING and call.action is not None
-        if not (refused or changing) or call.recorded_status == call.status:
-            return
-        call.recorded_status = call.status
-        try:
-            async with self.platform.database.transaction() as tx:
-                tx.speaking_as("core").emit(call.event(call.status), call.urn)
-        except SQLAlchemyError as e:
-            # Nothing was changed by this call (a change commits with its record); its answer still goes out.
-            log.error("call not recorded", path=call.path, status=call.status, error=str(e))
-
-
-async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1013})
-        return
-    early = Unavailable("the platform is starting; try again in a moment")
-    await JSONResponse(error_body(early), early.status)(scope, receive, send)
-
-
-def error_body(error: ApiError) -> dict[str, str]:
-    return {"error_code": error.code, "error_msg": error.message}
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """Give every failure the vendor's shape (sdk_spec §1.4)."""
-
-    def answer(error: ApiError) -> JSONResponse:
-        call = current_call.get()
-        if call:
-            call.code, call.reason = error.code, error.message
-        return JSONResponse(error_body(error), error.status)
-
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
-        return answer(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(Invalid(explain(error, request.headers.get("content-type", ""))))
-
-    @app.exception_handler(IntegrityError)
-    async def clash(_: Request, error: IntegrityError) -> JSONResponse:
-        log.warning("constraint violated", error=str(error.orig))
-        return answer(Conflict("something with this name or identity exists already"))
-
-    @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> JSONResponse:
-        if isinstance(error.__cause__, ApiError):  # raised while the framework was reading the body
-            return answer(error.__cause__)
-        if error.status_code in (404, 405):
-            wrong: ApiError = NotFound("there is no such API; see /openapi.json for those there are")
-            wrong.code, wrong.status = "APIGW.0101", error.status_code
-        else:
-            wrong = Invalid(str(error.detail))
-            wrong.status = error.status_code
-        return answer(wrong)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
-        return answer(Invalid("the request ended before its body was complete"))
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        if is_full_disk(error):
-            log.error("the disk is full", error=str(error))
-            return answer(StorageFull("no space is left on the disk of the platform; free some, then try again"))
-        log.error("unhandled error", exc_info=error)
-        return answer(ApiError("an error inside the platform; its log has the details under this request id"))

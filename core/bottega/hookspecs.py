@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bottega.bus import Bus
     from bottega.events import Event
     from bottega.objects import ObjectStore
+    from bottega.plans import Planner
     from bottega.platform import Platform
     from bottega.plugins import Action, ConsolePage, Entities, SystemPolicy
 
@@ -85,6 +86,11 @@ def bottega_commands(cli: typer.Typer) -> None:
 @hookspec
 def bottega_console() -> Iterable[ConsolePage]:
     """Return this plugin's pages for a web console. This version has none and serves no pages yet."""
+
+
+@hookspec
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
+    """Return how this plugin foresees what its creating requests need and use, for preflight and quotes."""
 
 
 @hookspec

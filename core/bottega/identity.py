@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bottega.context import SYSTEM, Principal, now_ms
 from bottega.database import Database, Transaction
 from bottega.entities import (
     Account,
+    Authorization,
     Bucket,
     Credential,
     Group,
@@ -35,15 +36,25 @@ from bottega.entities import (
     Workload,
 )
 from bottega.errors import Forbidden, NotFound, Unauthenticated
-from bottega.events import Envelope
+from bottega.events import Envelope, Event
 from bottega.iam import Decision, PolicySet, compile_policies, parse_policy
 from bottega.private_files import private_directory, write_private
 from bottega.sealing import Sealer
+from bottega.urn import PLATFORM, Urn
 
 _NOTHING = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["*:*:*"]}]}
 _ALGORITHM = "EdDSA"
 _AK_ALPHABET = string.ascii_uppercase + string.digits
 _CACHE = 10_000
+ALL_USERS = "all-users"
+"""In place of a user id: the authorization of all users of an account who have none of their own (sdk_spec §3.6)."""
+
+
+class AccountStandingChanged(Event, type="core.account.standing_changed.v1"):
+    """An account fell into arrears or left them. `standing` is ``normal`` or ``arrears``."""
+
+    account_id: str
+    standing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,7 @@ class Identity:
         self._projects: dict[str, Project] = {}
         self._accounts: dict[str, Account] = {}
         self._buckets: dict[str, str] = {}
+        self._delegates: dict[tuple[str, str], str | None] = {}
         self._platform_account: str | None = None
         self.generation = 0
 
@@ -81,7 +93,7 @@ class Identity:
 
     def observe(self, envelopes: Sequence[Envelope]) -> None:
         """Forget what is cached when identity changed; the database calls this at every commit."""
-        if any(e.type.startswith("iam.") for e in envelopes):
+        if any(e.type.startswith(("iam.", "core.account.")) for e in envelopes):
             self.invalidate()
 
     def invalidate(self) -> None:
@@ -93,6 +105,7 @@ class Identity:
             self._projects,
             self._accounts,
             self._buckets,
+            self._delegates,
         ):
             cache.clear()
         self.generation += 1
@@ -139,6 +152,35 @@ class Identity:
     async def principal(self, user_id: str, *, scope: str | None = None) -> Principal:
         user = await self.user(user_id)
         return Principal(user.account_id, user.id, user.name, "user", user.is_account_root, scope)
+
+    async def delegate(self, principal: Principal) -> Principal:
+        """Who acts for `principal` on storage: the agency authorized for that user, else the user itself (003 §9)."""
+        generation = self.generation
+        key = (principal.account_id, principal.user_id)
+        agency_id = self._delegates.get(key, "")
+        if agency_id == "":
+            async with self._database.read() as session:
+                for user_id in (principal.user_id, ALL_USERS):
+                    row = await session.get(Authorization, (principal.account_id, user_id))
+                    if row is not None:
+                        break
+            agency_id = row.agency_id if row else None
+            self._keep(self._delegates, key, agency_id, generation)
+        return replace(principal, agency_id=agency_id) if agency_id else principal
+
+    async def set_standing(self, tx: Transaction, account_id: str, standing: str) -> None:
+        """Set an account ``normal`` or ``arrears``; every check of it sees that as soon as `tx` commits."""
+        account = await tx.session.get(Account, account_id, with_for_update=True)
+        if account is None:
+            raise NotFound(f"there is no account '{account_id}'")
+        if account.standing == standing:
+            return
+        account.standing = standing
+        tx.session.add(account)
+        tx.speaking_as("core").emit(
+            AccountStandingChanged(account_id=account_id, standing=standing),
+            Urn("core", PLATFORM, "account", account_id),
+        )
 
     async def bucket_account(self, bucket: str) -> str:
         """The account a bucket belongs to; one that nobody registered is the platform's own (first) account's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from bottega.context import Principal
 from bottega.database import Database
-from bottega.errors import Unavailable
+from bottega.errors import InArrears, Unavailable
 from bottega.gateway import Limiter
 from bottega.identity import Identity
 from bottega.metrics import Metrics
 from bottega.nats_auth import NatsAuthority
 from bottega.objects import ObjectStore
+from bottega.plans import Planner
 from bottega.plugins import Action, NoSettings, Plugins
 from bottega.resources import Resources
 from bottega.sealing import Sealer
@@ -42,6 +43,8 @@ class Shared:
     url: str = ""
     nats_url: str = ""
     objects: ObjectStore | None = None
+    planners: list[Planner] = field(default_factory=list)
+    """How the creating requests of all plugins foresee what they need and use."""
     s3: dict[str, str] | None = None
     """Endpoint, region and the operator's own keys of the object store; only for store plugins and the operator."""
 
@@ -129,6 +132,12 @@ class Platform:
         found = self.shared.plugins.guards.get(action)
         if found and found[0].state != "on":
             raise Unavailable(f"the plugin '{found[0].name}' is {found[0].state}: {found[0].reason}")
+
+    async def check_standing(self, principal: Principal, action: str) -> None:
+        """Raises InArrears when `action` is one that costs and the account of `principal` owes money."""
+        found = self.action(action)
+        if found and found.spends and (await self.identity.account(principal.account_id)).standing == "arrears":
+            raise InArrears(f"the account is in arrears: {action} is refused until it is recharged")
 
     async def limit_rate(self, principal: Principal) -> None:
         await self.shared.limiter.hit(principal.user_id)

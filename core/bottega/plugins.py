@@ -38,12 +38,14 @@ class Action:
     """An IAM action a plugin checks, such as ``modelarts:trainJob:create``.
 
     `resource_type` and `trace` are what the audit trail calls it (003 §10.5, tables 10-1 to 10-6).
+    `spends` marks what an account in arrears cannot do (000 §7, table 7-2).
     """
 
     name: str
     guards: str
     resource_type: str | None = None
     trace: str | None = None
+    spends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

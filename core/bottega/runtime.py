@@ -33,9 +33,10 @@ from bottega.entities import Project
 from bottega.errors import ConfigError
 from bottega.events import Event
 from bottega.gateway import Limiter
-from bottega.identity import Identity, Issued
+from bottega.identity import AccountStandingChanged, Identity, Issued
 from bottega.metrics import Metrics
 from bottega.nats_auth import NatsAuthority
+from bottega.notifications import NotificationRequested
 from bottega.platform import Platform, Shared
 from bottega.plugins import NoSettings, Plugins
 from bottega.private_files import private_directory, write_private
@@ -46,7 +47,9 @@ from bottega.workloads import Workloads
 
 log = structlog.get_logger("bottega")
 CORE_EVENTS: tuple[type[Event], ...] = (
+    AccountStandingChanged,
     ApiCalled,
+    NotificationRequested,
     DeliveryExhausted,
     WorkloadRequested,
     WorkloadStarted,

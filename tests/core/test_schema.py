@@ -98,8 +98,8 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "{branch}_0002"
-down_revision = "{branch}_0001"
+revision = "{branch}_9999"
+down_revision = "{head}"
 
 
 def upgrade() -> None:
@@ -180,11 +180,13 @@ async def test_an_older_database_is_brought_up(
     points = [brings_tables("grown"), brings_tables("other")]
     await schema.upgrade(database, Plugins(Settings(), found=points))
     table = {"core": "core_bucket", "grown": "grown_thing"}[branch]
-    (tmp_path / branch / "0002_later.py").write_text(LATER.format(branch=branch, table=table))
+    latest = max((path.name[:4] for path in (tmp_path / branch).glob("[0-9]*.py")), default="0001")
+    later = LATER.format(branch=branch, table=table, head=f"{branch}_{latest}")
+    (tmp_path / branch / "9999_later.py").write_text(later)
     plugins = Plugins(Settings(), found=points)
     await schema.upgrade(database, plugins)
     assert [p.reason for p in plugins.all.values() if p.state != "on"] == []
-    assert f"{branch}_0002" in await _revisions(database)
+    assert f"{branch}_9999" in await _revisions(database)
     async with database.engine.connect() as connection:
         columns = await connection.run_sync(lambda c: inspect(c).get_columns(table))
     assert "added" in {column["name"] for column in columns}

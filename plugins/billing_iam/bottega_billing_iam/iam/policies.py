@@ -151,7 +151,8 @@ async def grant_in(tx: Transaction, account_id: str, group_id: str, policy_id: s
     id = _grant_id(group_id, policy_id, project_id)
     if await tx.session.get(PolicyGrant, id) is not None:
         return
-    tx.session.add(PolicyGrant(id=id, policy_id=policy_id, group_id=group_id, project_id=project_id))
+    scope = "project" if project_id else "all_projects"
+    tx.session.add(PolicyGrant(id=id, policy_id=policy_id, group_id=group_id, scope=scope, project_id=project_id))
     event = PolicyGranted(account_id=account_id, policy_id=policy_id, group_id=group_id, project_id=project_id)
     tx.emit(event, iam_urn("policy", policy_id))
 
