@@ -36,6 +36,7 @@ class Account(SQLModel, table=True):
 
     `auth_mode` is ``strict`` (users need explicit rights) or ``loose`` (what no statement decides of ``modelarts:*``
     is allowed, 003 §9). `standing` is ``normal`` or ``arrears`` (000 §7, table 7-2: nothing that costs may begin).
+    `security` holds what differs from the defaults of its login, password, protection and address policies.
     """
 
     __tablename__ = "core_account"
@@ -43,6 +44,7 @@ class Account(SQLModel, table=True):
     name: str = Field(unique=True)
     auth_mode: str = "strict"
     standing: str = "normal"
+    security: dict[str, Any] = _json()
     created_at: int = _time(default_factory=now_ms)
 
 

@@ -111,6 +111,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_core_workspace_user_user_id"), ["user_id"], unique=False)
 
     with op.batch_alter_table("core_account", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("security", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("auth_mode", sa.String(), nullable=False, server_default="strict"))
         batch_op.add_column(sa.Column("standing", sa.String(), nullable=False, server_default="normal"))
 
