@@ -5,6 +5,7 @@
     ├── PluginError            a plugin broke its contract (wraps foreign code)
     └── ApiError               becomes ``{"error_code", "error_msg"}`` (official client, sdk_spec §1.4)
         ├── Invalid            400  the request is malformed or breaks a rule
+        │   └── NotSupported   400  a call the vendor's clients know and this platform does not offer
         ├── Unauthenticated    401  no, unknown, expired or tampered credentials
         ├── Forbidden          403  authenticated, but no policy allows it
         ├── QuotaExceeded      403  a limit of the account is reached
@@ -56,6 +57,12 @@ class Invalid(ApiError):
 
     status = 400
     code = "ModelArts.0101"
+
+
+class NotSupported(Invalid):
+    """The vendor's clients know this call; this platform does not offer it."""
+
+    code = "ModelArts.0112"
 
 
 class Unauthenticated(ApiError):

@@ -1,0 +1,160 @@
+"""Which operations of the vendor's clients work here: recorded by the tests, kept in docs/conformance.md.
+
+A test wraps a client it has built, unchanged, with the fixture ``operations``; each operation it then calls counts as
+working when it answered and the test passed, or as not supported when it was refused with `NotSupported`'s error code.
+``pytest tests/conformance --write-table`` writes the tables; the last test compares them with what happened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bottega.errors import NotSupported
+
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
+WORKS, MISSING = "works", "missing"
+
+
+@dataclass
+class Table:
+    """The operations of one client, all or (`only`: found in ``GET /path``) some, and what became of each."""
+
+    title: str
+    client: str
+    only: str = ""
+    outcomes: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def operations(self) -> dict[str, str]:
+        """Each operation's name with its method and path, as the installed client has them."""
+        module, _, name = self.client.rpartition(".")
+        cls = getattr(importlib.import_module(module), name)
+        found = {}
+        for attribute in dir(cls):
+            operation = re.fullmatch(r"_(\w+)_http_info", attribute)
+            if operation:
+                source = inspect.getsource(getattr(cls, attribute))
+                method, path = (re.search(rf'"{k}": "(.*?)"', source) for k in ("method", "resource_path"))
+                assert method is not None
+                assert path is not None
+                found[operation[1]] = f"{method[1]} {path[1]}"
+        return {name: call for name, call in found.items() if re.search(self.only, call)}
+
+    @property
+    def rows(self) -> dict[str, tuple[str, str]]:
+        return {name: (call, self.outcomes.get(name, MISSING)) for name, call in self.operations.items()}
+
+    @property
+    def text(self) -> str:
+        outcomes = [outcome for _, outcome in self.rows.values()]
+        works, missing = outcomes.count(WORKS), outcomes.count(MISSING)
+        refused = len(outcomes) - works - missing
+        lines = [
+            f"{len(outcomes)} operations: {works} work, {refused} are not supported, {missing} are missing.",
+            "",
+            "| Operation | Call | Here |",
+            "|---|---|---|",
+            *(f"| `{name}` | `{call}` | {outcome} |" for name, (call, outcome) in self.rows.items()),
+        ]
+        return "\n".join(lines)
+
+    def documented(self, page: str) -> str:
+        found = re.search(rf"(?<=<!-- table {self.title} -->\n).*?(?=\n<!-- end -->)", page, re.DOTALL)
+        assert found, f"docs/conformance.md has no place for the table '{self.title}'"
+        return found[0]
+
+
+TABLES = [
+    Table("iam", "huaweicloudsdkiam.v3.IamClient"),
+]
+
+
+class Recording:
+    """Stands before a client and notes the outcome of each operation called."""
+
+    def __init__(self, client: Any, seen: dict[tuple[str, str], str]) -> None:
+        self._client, self._seen = client, seen
+        self._name = f"{type(client).__module__.rpartition('.')[0]}.{type(client).__name__}"
+
+    def __getattr__(self, operation: str) -> Any:
+        method = getattr(self._client, operation)
+
+        def call(*arguments: Any) -> Any:
+            key = (self._name, operation)
+            try:
+                answer = method(*arguments)
+            except Exception as e:  # whatever the client raises goes on to the test; a refusal may mean something
+                if getattr(e, "error_code", None) == NotSupported.code:
+                    self._seen.setdefault(key, f"not supported: {getattr(e, 'error_msg', '')}")
+                raise
+            self._seen[key] = WORKS
+            return answer
+
+        return call if hasattr(type(self._client), f"_{operation}_http_info") else method
+
+
+@pytest.fixture
+def operations(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Any]]:
+    """``operations(client)`` is the same client, with its calls recorded for the tables."""
+    seen: dict[tuple[str, str], str] = {}
+    yield lambda client: Recording(client, seen)
+    if request.node.stash.get(PASSED, False):
+        for table in TABLES:
+            for (client, operation), outcome in seen.items():
+                if client == table.client and table.outcomes.get(operation) != WORKS:
+                    table.outcomes[operation] = outcome
+
+
+PASSED = pytest.StashKey[bool]()
+COMPLETE = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", action="store_true", help="write docs/conformance.md from what the tests saw")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The comparison comes last, and is complete when every file of this folder is to run, whole."""
+    items.sort(key=lambda item: item.path.name == "test_tables.py")
+    chosen = config.getoption("keyword") or config.getoption("markexpr") or any("::" in a for a in config.args)
+    here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    collected = {item.path.name for item in items if item.path.parent == Path(__file__).parent}
+    config.stash[COMPLETE] = not chosen and here == collected
+
+
+@pytest.fixture(params=TABLES, ids=lambda table: table.title)
+def table(request: pytest.FixtureRequest) -> Table:
+    found: Table = request.param
+    if request.config.getoption("write_table", False):
+        page = PAGE.read_text("utf-8")
+        PAGE.write_text(page.replace(found.documented(page), found.text), "utf-8")
+    return found
+
+
+@pytest.fixture
+def whole_run(request: pytest.FixtureRequest) -> bool:
+    """Whether every conformance test of this folder has run before."""
+    return request.config.stash.get(COMPLETE, False)
+
+
+@pytest.fixture
+def conformance_page() -> str:
+    return PAGE.read_text("utf-8")
