@@ -249,7 +249,8 @@ class Resource(SQLModel, table=True):
 
     `claimed_name` equals `name` while the thing exists and must be unique, so the database itself refuses a second
     one of the same name; it is NULL for kinds without unique names and after deletion. A deleted row stays
-    (`deleted_at`), so lineage, audit and bills can still name it.
+    (`deleted_at`), so lineage, audit and bills can still name it. `tags` are its users'; `properties` are what its
+    plugin tells other plugins about it.
     """
 
     __tablename__ = "core_resource"
@@ -268,6 +269,7 @@ class Resource(SQLModel, table=True):
     description: str = ""
     status: str = ""
     tags: dict[str, Any] = _json()
+    properties: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}"))
     created_at: int = _time(default_factory=now_ms)
     updated_at: int = _time(default_factory=now_ms)
     deleted_at: int | None = _time(default=None)

@@ -39,6 +39,7 @@ class Resources:
         workspace_id: str = DEFAULT_WORKSPACE,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
         unique_name: bool = True,
         quota: int | None = None,
         id: str | None = None,
@@ -61,6 +62,7 @@ class Resources:
             description=description,
             status=status,
             tags=dict(tags or {}),
+            properties=dict(properties or {}),
         )
         if id is not None:
             resource.id = id

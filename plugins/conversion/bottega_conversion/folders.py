@@ -89,7 +89,7 @@ async def dataset_version(session: AsyncSession, project_id: str, version_id: st
         or (resource.plugin, resource.kind, resource.project_id) != ("dataset", "version", project_id)
     ):
         raise Invalid(f"data.dataset_version_id: there is no dataset version '{version_id}' in this project")
-    manifest = resource.tags.get("manifest_path")
+    manifest = resource.properties.get("manifest_path")
     if not manifest:
         raise Invalid(f"dataset version '{resource.name}' has no manifest yet; wait until it is published")
     return resource, ObjectPath.parse(str(manifest), "manifest_path")

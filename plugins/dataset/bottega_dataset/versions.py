@@ -218,7 +218,7 @@ class Publishing:
             status="normal",
             description=version.description,
             unique_name=False,
-            tags={
+            properties={
                 "manifest_path": version.manifest_path,
                 "dataset_id": version.dataset_id,
                 "dataset_name": current.name,

@@ -67,7 +67,7 @@ class Models:
             job = await session.get(Resource, job_id)
         if job is None or (job.plugin, job.kind, job.project_id) != ("training", "job", project_id):
             raise NotFound(f"there is no training job '{job_id}' in this project")
-        output = job.tags.get("train_url")
+        output = job.properties.get("train_url")
         if not output:
             raise Invalid(f"training job '{job.name}' has no output folder; give source_location instead")
         return ObjectPath.parse(str(output), "train_url")
@@ -113,7 +113,7 @@ class Models:
                 status=model.status,
                 workspace_id=request.workspace_id,
                 description=request.description,
-                tags={"version": request.version, "model_type": model.model_type},
+                properties={"version": request.version, "model_type": model.model_type},
                 unique_name=False,
                 id=model.id,
             )

@@ -276,5 +276,5 @@ def _remote(client: Client, text: str) -> dict[str, Any]:
     query = {"plugin": "dataset", "kind": "version", "name": text}
     for found in client.get("/v1/{project_id}/resources", query)["resources"]:
         if found["name"] == text:
-            return {"dataset": {"id": found["tags"]["dataset_id"], "version_id": found["id"]}}
+            return {"dataset": {"id": found["properties"]["dataset_id"], "version_id": found["id"]}}
     return {"dataset": {"id": dataset, "version_id": version}}

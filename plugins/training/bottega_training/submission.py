@@ -73,7 +73,7 @@ class Submission:
                 name=metadata.name,
                 description=metadata.description,
                 status=job.phase,
-                tags={"train_url": job.train_url, "engine": job.engine_id, "flavor": job.flavor_id},
+                properties={"train_url": job.train_url, "engine": job.engine_id, "flavor": job.flavor_id},
                 quota=self._settings.max_jobs,
             )
             tx.session.add(job)
@@ -159,12 +159,12 @@ class Submission:
             version is None
             or version.deleted_at is not None
             or (version.plugin, version.kind, version.project_id) != ("dataset", "version", caller.project_id)
-            or version.tags.get("dataset_id") != wanted.id
+            or version.properties.get("dataset_id") != wanted.id
         ):
             raise Invalid(f"{what}: dataset '{wanted.id}' has no version '{wanted.version_id}' in this project")
-        if not version.tags.get("manifest_path"):
+        if not version.properties.get("manifest_path"):
             raise Invalid(f"{what}: version '{version.name}' has no manifest (status '{version.status}')")
-        path = ObjectPath.parse(str(version.tags["manifest_path"]), f"manifest of {what}")
+        path = ObjectPath.parse(str(version.properties["manifest_path"]), f"manifest of {what}")
         await caller.check_path(path)
         folders = await manifest.folders(self._platform.objects, path)
         for folder in folders:

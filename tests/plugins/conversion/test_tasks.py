@@ -190,7 +190,7 @@ async def _register_version(running: RunningPlatform, tenant: Tenant, manifest: 
             owner_id=tenant.user_id,
             name="V001",
             unique_name=False,
-            tags={"manifest_path": manifest},
+            properties={"manifest_path": manifest},
         )
 
 

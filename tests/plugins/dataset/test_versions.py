@@ -66,11 +66,11 @@ def test_other_plugins_find_it_in_the_registry_and_its_lineage(
     found = tenant.running.run(entry())
     assert found is not None
     assert (found.plugin, found.kind, found.name) == ("dataset", "version", "animals/V001")
-    assert found.tags["manifest_path"] == version["manifest_path"]
-    assert found.tags["dataset_name"] == "animals"
-    assert version["manifest_path"].startswith(found.tags["output_path"])
+    assert found.properties["manifest_path"] == version["manifest_path"]
+    assert found.properties["dataset_name"] == "animals"
+    assert version["manifest_path"].startswith(found.properties["output_path"])
     graph = tenant.client.get("/v1/{project_id}/lineage", {"urn": found.urn})
-    dataset_urn = f"bottega:dataset:{tenant.project_id}:dataset/{found.tags['dataset_id']}"
+    dataset_urn = f"bottega:dataset:{tenant.project_id}:dataset/{found.properties['dataset_id']}"
     edges = {(e["source"], e["target"]) for e in graph["edges"]}
     assert edges == {(dataset_urn, found.urn), (pictures, dataset_urn)}
 

@@ -162,7 +162,7 @@ def test_lineage_begins_at_the_job(server: Any, running: RunningPlatform, tenant
                 project_id=tenant.project_id,
                 owner_id=tenant.user_id,
                 name="job",
-                tags={"train_url": folder},
+                properties={"train_url": folder},
             )
 
     job = running.run(register())

@@ -112,7 +112,7 @@ def test_names_stand_for_ids(
                 owner_id="nobody",
                 name="pets/V001",
                 unique_name=False,
-                tags={"manifest_path": f"s3://{trainer.bucket}/v1/V001.manifest", "dataset_id": "d1"},
+                properties={"manifest_path": f"s3://{trainer.bucket}/v1/V001.manifest", "dataset_id": "d1"},
             )
 
     version = running.run(register())

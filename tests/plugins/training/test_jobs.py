@@ -268,7 +268,7 @@ def test_dataset_version_is_fetched_with_the_objects_it_names(
                 owner_id=tenant.user_id,
                 name="V001",
                 unique_name=False,
-                tags={"manifest_path": manifest, "dataset_id": "d1"},
+                properties={"manifest_path": manifest, "dataset_id": "d1"},
             )
 
     version = running.run(register())
@@ -322,7 +322,7 @@ def test_missing_sample_fails_the_job_by_name(trainer: Any, tenant: Tenant, runn
                 owner_id=tenant.user_id,
                 name="V",
                 unique_name=False,
-                tags={"manifest_path": manifest, "dataset_id": "d1"},
+                properties={"manifest_path": manifest, "dataset_id": "d1"},
             )
             return version.id
 
