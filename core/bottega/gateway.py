@@ -64,9 +64,12 @@ class Caller:
 
     async def check_path(self, path: ObjectPath, *, write: bool = False) -> None:
         """Raises Forbidden unless the path is in a bucket of the caller's account and its policies allow its use."""
-        if await self.platform.identity.bucket_account(path.bucket) != self.principal.account_id:
+        if not await self._owns(path.bucket):
             raise Forbidden(f"bucket '{path.bucket}' is not one of yours")
         await self.check("obs:object:PutObject" if write else "obs:object:GetObject", path.urn)
+
+    async def _owns(self, bucket: str) -> bool:
+        return await self.platform.identity.bucket_account(bucket) == self.principal.account_id
 
     async def check_account(self, action: str) -> str:
         """The caller's account, for a question about all of it, not one project.
@@ -85,14 +88,22 @@ class Caller:
 
     async def require(self, needs: Iterable[Need]) -> None:
         """Check everything a creation will need over its whole life. Raises Forbidden naming all that is missing."""
+        delegated = await self.platform.identity.delegate(self.principal) != self.principal
         missing = [
-            f"{need.why}: {decision.explain()}" for need in needs if not (decision := await self.has(need)).allowed
+            f"{need.why}: {decision.explain()} on {need.resource}{' (agency)' if need.by == 'agency' else ''}"
+            for need in needs
+            if (need.by == "caller" or delegated) and not (decision := await self.has(need)).allowed
         ]
         if missing:
             raise Forbidden("this needs permissions that are missing: " + "; ".join(missing))
 
     async def has(self, need: Need) -> Decision:
         """Whether one need is met: by the caller's own rights, or by those of the agency that acts for the caller."""
+        bucket = need.bucket
+        if bucket is not None and not await self._owns(bucket):
+            # What policies of this account say about a bucket of another one does not matter.
+            note = f"bucket '{bucket}' is not one of yours"
+            return Decision(False, "no statement allows it", need.action, notes=(note,))
         if need.by == "caller":
             return await self.decide(need.action, need.resource)
         acting = await self.platform.identity.delegate(self.principal)

@@ -42,6 +42,12 @@ class Need:
         action = "obs:object:PutObject" if write else "obs:object:GetObject"
         return cls(action, path.urn, why), cls(action, path.urn, why, "agency")
 
+    @property
+    def bucket(self) -> str | None:
+        """The bucket this is about; None for what is not in the object store."""
+        stored = self.resource.startswith(("obs:::object:", "obs:::bucket:"))
+        return self.resource.split(":", 4)[4].partition("/")[0] if stored else None
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -13,12 +13,26 @@ from bottega.database import AsyncSession, Transaction
 from bottega.entities import Resource
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega.gateway import Caller
+from bottega.notifications import notify
 from bottega.platform import Platform
 from bottega_training import requests
-from bottega_training.entities import CREATING, FINAL, PHASES, TASK, TERMINATED, TERMINATING, TrainingJob, TrainingNote
+from bottega_training.entities import (
+    COMPLETED,
+    CREATING,
+    FAILED,
+    FINAL,
+    PHASES,
+    RUNNING,
+    TASK,
+    TERMINATED,
+    TERMINATING,
+    TrainingJob,
+    TrainingNote,
+)
 from bottega_training.events import JobDeleted, JobStopped
 
 Found = tuple[TrainingJob, Resource]
+_NEWS = {RUNNING: "JobStarted", COMPLETED: "JobCompleted", FAILED: "JobFailed", TERMINATED: "JobTerminated"}
 
 
 async def move(
@@ -40,7 +54,16 @@ async def move(
     tx.session.add(job)
     tx.session.add(TrainingNote(job_id=job.id, level=level, message=note))
     await platform.resources.set_status(tx, resource, phase)
+    _tell_topic(tx, job, resource.name, note)
     return resource
+
+
+def _tell_topic(tx: Transaction, job: TrainingJob, name: str, note: str) -> None:
+    """Tell the topic that the request names (sdk_spec §3.1, ``spec.notification``) of a phase it asks for."""
+    wanted: dict[str, Any] | None = job.request["spec"].get("notification")
+    event = _NEWS.get(job.phase)
+    if wanted and event and (event in wanted["events"] or not wanted["events"]):
+        notify(tx, job.urn, wanted["topic_urn"], f"{event}: {name}", f"training job '{name}' ({job.id}): {note}")
 
 
 class Jobs:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bottega.bus import Bus
     from bottega.events import Event
+    from bottega.plans import Planner
     from bottega.platform import Platform
 
 
@@ -69,6 +70,17 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_training.engines import Engines
 
     return routes.router(platform, Engines.of(platform))
+
+
+@hookimpl
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
+    from bottega.plans import Planner
+    from bottega_training.engines import Engines
+    from bottega_training.planner import CREATE, JobPlanner
+    from bottega_training.requests import JobRequest
+
+    planner = JobPlanner(platform, Engines.of(platform))
+    return [Planner("/v2/{project_id}/training-jobs", CREATE, JobRequest, planner.plan)]
 
 
 @hookimpl

@@ -128,10 +128,18 @@ class AutoStop(Body):
     duration: int = Field(ge=1, le=24 * 365)
 
 
+class Notification(Body):
+    """A topic that is told of the job's life: of its `events` (``JobStarted``, ``JobCompleted`` …), or of all."""
+
+    topic_urn: str = Field(pattern=r"^urn:smn:[^:]+:[^:]+:[^:]+$", max_length=256)
+    events: list[str] = Field([], max_length=20)
+
+
 class JobSpec(Body):
     resource: Resource
     log_export_path: LogExportPath | None = None
     auto_stop: AutoStop | None = None
+    notification: Notification | None = None
     volumes: NotOffered = None
 
 

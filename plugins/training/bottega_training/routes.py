@@ -18,14 +18,14 @@ from bottega_training.engines import Engines
 from bottega_training.entities import TASK
 from bottega_training.jobs import Found, Jobs
 from bottega_training.lifecycle import KIND
+from bottega_training.planner import CREATE, GET, STOP, JobPlanner
 from bottega_training.submission import Submission
 
 _TYPE = "ModelArtsTrainJob"
 _JOB = "job/{training_job_id}"
-CREATE, GET, LIST = "modelarts:trainJob:create", "modelarts:trainJob:get", "modelarts:trainJob:list"
-UPDATE, STOP, DELETE = "modelarts:trainJob:update", "modelarts:trainJob:stop", "modelarts:trainJob:delete"
+LIST, UPDATE, DELETE = "modelarts:trainJob:list", "modelarts:trainJob:update", "modelarts:trainJob:delete"
 ACTIONS = (
-    Action(CREATE, "Create training jobs", _TYPE, "createModelArtsTrainJob"),
+    Action(CREATE, "Create training jobs", _TYPE, "createModelArtsTrainJob", spends=True),
     Action(GET, "See a training job, its log, metrics, events and evaluation", _TYPE),
     Action(LIST, "List training jobs, engines and flavors", _TYPE),
     Action(UPDATE, "Change a training job's description", _TYPE, "updateModelArtsTrainDesc"),
@@ -36,7 +36,7 @@ ACTIONS = (
 
 def router(platform: Platform, engines: Engines) -> APIRouter:
     jobs = Jobs(platform)
-    submission = Submission(platform, jobs, engines)
+    submission = Submission(platform, jobs, JobPlanner(platform, engines))
     routes = APIRouter(prefix="/v2/{project_id}", tags=["training"])
     _offer(routes, platform, jobs, engines)
     _collection(routes, platform, jobs, submission)
