@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from bottega.bus import Bus
+    from bottega.events import Event
     from bottega.platform import Platform
 
 
@@ -29,8 +30,17 @@ def bottega_settings() -> type[BaseModel]:
 @hookimpl
 def bottega_entities() -> Entities:
     from .entities import PriceVersion, UsageRecord
+    from .ledger_entities import Entry, Payer, Posting
 
-    return Entities([UsageRecord, PriceVersion], Path(__file__).parent / "migrations")
+    tables = (UsageRecord, PriceVersion, Payer, Entry, Posting)
+    return Entities(tables, Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    from .events import EntryPosted
+
+    return (EntryPosted,)
 
 
 @hookimpl
