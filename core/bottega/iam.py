@@ -16,13 +16,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from bottega.errors import Invalid
 from bottega.iam_conditions import Condition, Context, glob, json_kind, parse_conditions, pointer
 
 Effect = Literal["Allow", "Deny"]
-Reason = Literal["explicit deny", "explicit allow", "no statement allows it"]
+Reason = Literal["explicit deny", "explicit allow", "no statement allows it", "loose authorization"]
 
 _ACTION = re.compile(r"\*|[A-Za-z0-9_.*-]+:[A-Za-z0-9_.*-]+:[A-Za-z0-9_.*-]+")
 _RIGHT_ACTION = "write service:resource:operation, such as modelarts:trainJob:create or modelarts:*:*"
@@ -63,13 +63,21 @@ class PolicyDocument:
     depends: tuple[Dependency, ...] = ()
 
 
+class Attached(NamedTuple):
+    """A policy as it reaches a caller: from where, such as "group interns", and where it counts."""
+
+    document: PolicyDocument
+    source: str
+    scope: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to one question, and what decided it.
 
-    ``policy``, ``statement`` (its index), ``source`` (where the policy came from, such as "group interns")
-    and ``pattern`` (the action as the statement writes it) are None when no statement applies. ``notes``
-    name policies that would have allowed the action but are without effect.
+    ``policy``, ``statement`` (its index), ``source`` (where the policy came from, such as "group interns"),
+    ``pattern`` (the action as the statement writes it) and ``scope`` (where the policy counts) are None when no
+    statement applies. ``notes`` name policies that would have allowed the action but are without effect.
     """
 
     allowed: bool
@@ -80,9 +88,12 @@ class Decision:
     source: str | None = None
     pattern: str | None = None
     notes: tuple[str, ...] = ()
+    scope: str | None = None
 
     def explain(self) -> str:
         """The decision in one sentence."""
+        if self.reason == "loose authorization":
+            return f"allowed because the account's authorization is loose and no statement denies {self.action}"
         if self.policy is None:
             return "; ".join((f"denied because no statement allows {self.action}", *self.notes))
         verb, effect = ("allowed", "Allow") if self.allowed else ("denied", "Deny")
@@ -97,18 +108,18 @@ _Candidate = tuple[Callable[[str], bool] | None, tuple[Condition, ...], Decision
 class PolicySet:
     """The compiled policies of one caller; made by :func:`compile_policies`. Threads may share it."""
 
-    def __init__(self, policies: Sequence[tuple[PolicyDocument, str]]) -> None:
-        attached = {document.name for document, _ in policies}
+    def __init__(self, policies: Sequence[Attached]) -> None:
+        attached = {policy.document.name for policy in policies}
         self._exact: dict[str, list[tuple[_Compiled, str]]] = {}
         self._patterns: list[tuple[_Compiled, str, Callable[[str], bool]]] = []
         self._negated: list[tuple[_Compiled, list[Callable[[str], bool]]]] = []
         self._memo: dict[str, tuple[tuple[_Candidate, ...], Decision]] = {}
         order = 0
-        for document, source in policies:
+        for document, source, scope in policies:
             missing = tuple(d.display_name for d in document.depends if d.display_name not in attached)
             for index, statement in enumerate(document.statements):
                 resources = _any_of(statement.resources) if statement.resources else None
-                self._index(_Compiled(order, statement, resources, document.name, index, source, missing))
+                self._index(_Compiled(order, statement, resources, document.name, index, source, scope, missing))
                 order += 1
 
     def _index(self, compiled: _Compiled) -> None:
@@ -159,7 +170,11 @@ class PolicySet:
             for compiled, _ in ordered
             if compiled.missing and compiled.statement.effect == "Allow"
         ]
-        candidates = tuple(compiled.candidate(action, written) for compiled, written in ordered if not compiled.missing)
+        candidates = tuple(
+            compiled.candidate(action, written)
+            for compiled, written in ordered
+            if not compiled.missing or compiled.statement.effect == "Deny"
+        )
         unmet = Decision(False, "no statement allows it", action, notes=tuple(dict.fromkeys(notes)))
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()
@@ -175,12 +190,13 @@ class _Compiled:
     policy: str
     index: int
     source: str
+    scope: str | None
     missing: tuple[str, ...]
 
     def candidate(self, action: str, written: str) -> _Candidate:
         allowed = self.statement.effect == "Allow"
         reason: Reason = "explicit allow" if allowed else "explicit deny"
-        decision = Decision(allowed, reason, action, self.policy, self.index, self.source, written)
+        decision = Decision(allowed, reason, action, self.policy, self.index, self.source, written, scope=self.scope)
         return self.resources, self.statement.conditions, decision
 
     def without_effect(self) -> str:
@@ -189,13 +205,13 @@ class _Compiled:
         return f'policy "{self.policy}"{source} is without effect until {missing} is attached too'
 
 
-def compile_policies(policies: Iterable[tuple[PolicyDocument, str]]) -> PolicySet:
+def compile_policies(policies: Iterable[Attached | tuple[PolicyDocument, str]]) -> PolicySet:
     """Make the policies attached to one caller ready for decisions.
 
-    Each comes with its source, a free text such as "group interns". A policy with ``Depends`` takes effect
-    only if every policy it names is among those given.
+    Each comes with its source, a free text such as "group interns". What a policy with ``Depends`` allows takes
+    effect only if every policy it names is among those given; what it denies is denied in any case.
     """
-    return PolicySet(list(policies))
+    return PolicySet([Attached(*policy) for policy in policies])
 
 
 def _any_of(patterns: Sequence[str]) -> Callable[[str], bool] | None:

@@ -14,10 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jwt
 import orjson
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlmodel import col, select
 
 from bottega.context import SYSTEM, Principal, now_ms
@@ -27,23 +24,19 @@ from bottega.entities import (
     Authorization,
     Bucket,
     Credential,
-    Group,
-    GroupMember,
-    Policy,
-    PolicyGrant,
     Project,
     User,
     Workload,
 )
 from bottega.errors import Forbidden, NotFound, Unauthenticated
 from bottega.events import Envelope, Event
-from bottega.iam import Decision, PolicySet, compile_policies, parse_policy
-from bottega.private_files import private_directory, write_private
+from bottega.iam import Decision
+from bottega.rights import DEFAULT_ENTERPRISE_PROJECT, Rights
 from bottega.sealing import Sealer
+from bottega.tokens import Tokens
 from bottega.urn import PLATFORM, Urn
 
 _NOTHING = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["*:*:*"]}]}
-_ALGORITHM = "EdDSA"
 _AK_ALPHABET = string.ascii_uppercase + string.digits
 _CACHE = 10_000
 ALL_USERS = "all-users"
@@ -76,17 +69,17 @@ class Identity:
     def __init__(self, database: Database, sealer: Sealer, secrets_dir: Path) -> None:
         self._database = database.bind("core")
         self._sealer = sealer
-        self._signing_key = _load_or_create_key(private_directory(secrets_dir) / "token-signing-key.pem")
+        self._issuer = Tokens(self._database, secrets_dir, self.user)
         self._users: dict[str, User] = {}
         self._keys: dict[str, AccessKey] = {}
-        self._tokens: dict[str, tuple[Principal, float]] = {}
-        self._rights: dict[tuple[str, str], PolicySet] = {}
-        self._session_policies: dict[str, PolicySet] = {}
+        self._tokens: dict[str, Principal] = {}
+        self._temporary: dict[tuple[str, str], AccessKey] = {}
         self._projects: dict[str, Project] = {}
         self._accounts: dict[str, Account] = {}
         self._buckets: dict[str, str] = {}
         self._delegates: dict[tuple[str, str], str | None] = {}
         self._platform_account: str | None = None
+        self.rights = Rights(self._database, self.account, self.delegate)
         self.generation = 0
 
     # -- lookups -------------------------------------------------------------------------------------------------
@@ -94,20 +87,20 @@ class Identity:
     def observe(self, envelopes: Sequence[Envelope]) -> None:
         """Forget what is cached when identity changed; the database calls this at every commit."""
         if any(e.type.startswith(("iam.", "core.account.")) for e in envelopes):
-            self.invalidate()
+            self.invalidate(envelopes)
 
-    def invalidate(self) -> None:
+    def invalidate(self, envelopes: Sequence[Envelope] = ()) -> None:
         for cache in (
             self._users,
             self._keys,
             self._tokens,
-            self._rights,
             self._projects,
             self._accounts,
             self._buckets,
             self._delegates,
         ):
             cache.clear()
+        self.rights.forget(envelopes)
         self.generation += 1
 
     def _keep(self, cache: dict[Any, Any], key: Any, value: Any, generation: int) -> None:
@@ -204,10 +197,9 @@ class Identity:
     # -- authentication ------------------------------------------------------------------------------------------
 
     @property
-    def public_key_pem(self) -> str:
-        """Verifies tokens; safe to hand to data planes."""
-        public = self._signing_key.public_key()
-        return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    def tokens(self) -> Tokens:
+        """Issues and reads tokens; its keys can be rotated."""
+        return self._issuer
 
     def issue_token(
         self,
@@ -217,27 +209,16 @@ class Identity:
         workload_id: str | None = None,
         session_policy: str | None = None,
     ) -> str:
-        """A signed token for `principal` (JWT, EdDSA). Revoked when its user is, or by `User.tokens_valid_from`."""
-        now = now_ms() / 1000
-        claims: dict[str, Any] = {
-            "sub": principal.user_id,
-            "acc": principal.account_id,
-            "iat": now,
-            "exp": now + expires_s,
-            "jti": secrets.token_hex(8),
-        }
-        if principal.scope:
-            claims["prj"] = principal.scope
-        if workload_id:
-            claims["wid"] = workload_id
-        if session_policy:
-            claims["pol"] = session_policy
-        return jwt.encode(claims, self._signing_key, algorithm=_ALGORITHM)
+        """A signed token for `principal` (JWT, EdDSA). Revoked with its user, by `User.tokens_valid_from`, or alone."""
+        return self._issuer.issue(principal, expires_s, workload_id=workload_id, session_policy=session_policy)
 
     async def issue_workload_token(self, workload: Workload, expires_s: float) -> str:
-        """The short-lived identity of a workload: acts for its user, in its project, limited by its spec's policy."""
+        """The short-lived identity of a workload: acts for its user, in its project, limited by its spec's policy.
+
+        Where an agency is authorized for the user, it acts with that one's rights (003 §9).
+        """
         policy = workload.spec.get("session_policy")
-        principal = await self.principal(workload.user_id, scope=workload.project_id)
+        principal = await self.delegate(await self.principal(workload.user_id, scope=workload.project_id))
         return self.issue_token(
             principal,
             expires_s,
@@ -249,46 +230,38 @@ class Identity:
         """Raises Unauthenticated for a token that is malformed, tampered with, expired, or whose user is gone."""
         generation = self.generation
         cached = self._tokens.get(token)
-        now = now_ms() / 1000
-        if cached and now < cached[1]:
-            return cached[0]
-        try:
-            claims = jwt.decode(
-                token,
-                self._signing_key.public_key(),
-                [_ALGORITHM],
-                options={"require": ["sub", "exp", "iat"]},
-            )
-        except jwt.ExpiredSignatureError as e:
-            raise InvalidToken("the token has expired; get a new one") from e
-        except jwt.InvalidTokenError as e:
-            raise InvalidToken("the token is not one this platform issued") from e
-        user = await self.user(claims["sub"])
-        if claims["iat"] * 1000 < user.tokens_valid_from:
-            raise InvalidToken("the token was revoked; get a new one")
-        workload_id = claims.get("wid")
-        principal = Principal(
-            user.account_id,
-            user.id,
-            user.name,
-            "workload" if workload_id else "user",
-            user.is_account_root,
-            claims.get("prj"),
-            workload_id,
-            claims.get("pol"),
-        )
-        self._keep(self._tokens, token, (principal, claims["exp"]), generation)
+        if cached and now_ms() < (cached.expires_at or 0):
+            return cached
+        principal = await self._issuer.holder(token)
+        self._keep(self._tokens, token, principal, generation)
         return principal
 
-    async def access_key(self, access_key: str) -> AccessKey:
-        """The secret behind an access key. Raises Unauthenticated when it is unknown, disabled or expired."""
+    async def revoke_token(self, tx: Transaction, token: str) -> Principal:
+        """End a token or temporary key: it is refused as soon as `tx` commits. Raises InvalidToken for another."""
+        return await self._issuer.revoke(tx, token)
+
+    async def access_key(self, access_key: str, security_token: str = "") -> AccessKey:
+        """The secret behind an access key; of a temporary one only together with its security token.
+
+        Raises Unauthenticated when it is unknown, disabled, expired, or of another token.
+        """
         generation = self.generation
+        if security_token:
+            cached = self._temporary.get((access_key, security_token))
+            if cached and now_ms() < (cached.expires_at or 0):
+                return cached
+            principal, secret = await self._issuer.temporary_key(access_key, security_token)
+            temporary = AccessKey(principal, secret, principal.expires_at)
+            self._keep(self._temporary, (access_key, security_token), temporary, generation)
+            return temporary
         key = self._keys.get(access_key)
         if key is None:
             async with self._database.read() as session:
                 row = await session.get(Credential, access_key)
             if row is None or not row.enabled:
-                raise Unauthenticated("the access key does not exist or is disabled")
+                raise Unauthenticated(
+                    "the access key does not exist or is disabled; a temporary one needs its X-Security-Token"
+                )
             secret = self._sealer.unseal(row.secret, f"credential:{access_key}")
             key = AccessKey(await self.principal(row.user_id), secret, row.expires_at)
             self._keep(self._keys, access_key, key, generation)
@@ -322,49 +295,13 @@ class Identity:
         action: str,
         resource: str,
         context: Mapping[str, Any],
+        enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT,
     ) -> Decision:
-        """May `principal` do `action` on `resource` in `project_id`? Account roots may do everything there."""
-        if principal.kind == "system":
-            return Decision(True, "explicit allow", action, "platform", 0, "the platform itself", "*:*:*")
-        if principal.session_policy is not None:
-            limit = self._session_policy(principal.session_policy).decide(action, resource, dict(context))
-            if not limit.allowed:
-                return limit
-        if principal.is_account_root:
-            return Decision(True, "explicit allow", action, "account root", 0, "the account itself", "*:*:*")
-        return (await self.rights(principal.user_id, project_id)).decide(action, resource, dict(context))
+        """May `principal` do `action` on `resource` in `project_id`? See `bottega.rights`.
 
-    async def rights(self, user_id: str, project_id: str | None) -> PolicySet:
-        """Every policy that reaches a user through groups, in one project and account-wide, compiled."""
-        key = (user_id, project_id or "")
-        generation = self.generation
-        found = self._rights.get(key)
-        if found is None:
-            async with self._database.read() as session:
-                query = (
-                    select(Policy, Group.name)
-                    .join(PolicyGrant, col(PolicyGrant.policy_id) == Policy.id)
-                    .join(Group, col(Group.id) == PolicyGrant.group_id)
-                    .join(GroupMember, col(GroupMember.group_id) == Group.id)
-                    .where(
-                        GroupMember.user_id == user_id,
-                        col(PolicyGrant.project_id).is_(None) | (col(PolicyGrant.project_id) == (project_id or "")),
-                    )
-                    .order_by(Policy.name)
-                )
-                rows = (await session.exec(query)).all()
-            found = compile_policies(
-                (parse_policy(policy.document, policy.name), f"group {group}") for policy, group in rows
-            )
-            self._keep(self._rights, key, found, generation)
-        return found
-
-    def _session_policy(self, text: str) -> PolicySet:
-        found = self._session_policies.get(text)
-        if found is None:
-            found = compile_policies([(parse_policy(text, "session"), "limits of this credential")])
-            _remember(self._session_policies, text, found)
-        return found
+        :param enterprise_project_id: that of the workspace the resource is in.
+        """
+        return await self.rights.decide(principal, project_id, action, resource, context, enterprise_project_id)
 
     async def check_project(self, principal: Principal, project_id: str) -> Project:
         """Raises Forbidden unless the project is of the principal's account and within its token's scope.
@@ -426,25 +363,7 @@ class Identity:
             return account, project, await self.create_access_key(tx, user.id, description="first start")
 
 
-class InvalidToken(Unauthenticated):
-    """The token is not valid."""
-
-    code = "APIGW.0307"
-
-
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
     if len(cache) >= _CACHE:
         cache.clear()
     cache[key] = value
-
-
-def _load_or_create_key(path: Path) -> Ed25519PrivateKey:
-    if not path.exists():
-        fresh = Ed25519PrivateKey.generate()
-        pem = fresh.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_private(path, pem.decode())
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    assert isinstance(key, Ed25519PrivateKey)
-    return key

@@ -139,10 +139,12 @@ def test_a_role_needs_the_policies_it_depends_on() -> None:
     assert policies(role).decide("ecs:cloudServers:list").notes == ()
 
 
-def test_a_role_without_effect_neither_denies_nor_is_said_to_allow() -> None:
+def test_a_role_denies_also_without_what_it_depends_on() -> None:
     guard = parse_policy(SDRS_ADMINISTRATOR.replace("Allow", "Deny"), "guard")
-    assert policies(guard, policy(allow("*"))).decide("sdrs:a:b").allowed
+    denied = policies(guard, policy(allow("*"))).decide("sdrs:a:b")
+    assert (denied.reason, denied.policy) == ("explicit deny", "guard")
     assert policies(guard).decide("sdrs:a:b").notes == ()
+    assert policies(guard, policy(allow("*"))).decide("ecs:a:b").allowed
 
 
 def test_a_role_may_depend_on_nothing() -> None:
