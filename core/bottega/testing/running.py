@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+from sqlmodel import col, select
 
 from bottega import logs
 from bottega.bus import Bus
@@ -99,6 +100,21 @@ class RunningPlatform:
     def tenant(self, name: str | None = None) -> Tenant:
         """A fresh account with one project and an access key of its root user."""
         return self.run(self._tenant(name or f"t{uuid.uuid4().hex[:10]}"))
+
+    def operator(self) -> Tenant:
+        """The platform's own (first) account, with a fresh access key of its root."""
+        return self.run(self._operator())
+
+    async def _operator(self) -> Tenant:
+        platform = self.runtime.platform
+        account_id = await platform.identity.platform_account()
+        async with platform.database.transaction() as tx:
+            query = select(Project).where(Project.account_id == account_id).order_by(col(Project.created_at))
+            project = (await tx.session.exec(query)).first()
+            assert project is not None
+            name = (await platform.identity.account(account_id)).name
+            issued = await platform.identity.create_access_key(tx, account_id)
+        return Tenant(self, account_id, project.id, account_id, name, issued.access_key, issued.secret_key)
 
     async def _main(self) -> None:
         self._stopping, self._loop = anyio.Event(), asyncio.get_running_loop()

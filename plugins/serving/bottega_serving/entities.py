@@ -124,6 +124,7 @@ class Calls(SQLModel, table=True):
     epoch: str = ""
     seen_calls: int = _time(default=0)
     seen_failed: int = _time(default=0)
+    seen_seconds: float = 0.0
     minute: int = _time(default=0)
     this_minute: int = 0
     last_minute: int = 0

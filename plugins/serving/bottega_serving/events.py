@@ -73,10 +73,14 @@ class ServiceDeleted(Event, type="serving.service.deleted.v1"):
 
 
 class CallsCounted(Event, type="serving.calls.counted.v1"):
-    """A version of a service was called `calls` times since the last such event; `failed` of them went wrong."""
+    """A version of a service was called `calls` times since the last such event; `failed` of them went wrong.
+
+    `seconds` is how long they took, all together.
+    """
 
     service_id: str
     model_id: str
     model_version: str
     calls: int
     failed: int
+    seconds: float = 0.0

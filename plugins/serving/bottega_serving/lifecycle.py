@@ -97,16 +97,24 @@ class Lifecycle:
     ) -> None:
         row = await tx.session.get(Calls, (service.id, model_id)) or Calls(service_id=service.id, model_id=model_id)
         if row.epoch != epoch:
-            row.epoch, row.seen_calls, row.seen_failed = epoch, 0, 0
+            row.epoch, row.seen_calls, row.seen_failed, row.seen_seconds = epoch, 0, 0, 0.0
         calls, failed = counts["calls"] - row.seen_calls, counts["failed"] - row.seen_failed
         if calls <= 0:
             return
         row.count(calls, failed, now_ms())
-        row.seen_calls, row.seen_failed = counts["calls"], counts["failed"]
+        seconds = max(0.0, counts["seconds"] - row.seen_seconds)
+        row.seen_calls, row.seen_failed, row.seen_seconds = counts["calls"], counts["failed"], counts["seconds"]
         tx.session.add(row)
         version = next((c["model_version"] for c in service.config if c["model_id"] == model_id), "")
         tx.emit(
-            CallsCounted(service_id=service.id, model_id=model_id, model_version=version, calls=calls, failed=failed),
+            CallsCounted(
+                service_id=service.id,
+                model_id=model_id,
+                model_version=version,
+                calls=calls,
+                failed=failed,
+                seconds=seconds,
+            ),
             service_urn(service),
         )
 

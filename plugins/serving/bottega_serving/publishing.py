@@ -81,7 +81,6 @@ class Publisher:
             "project_id": service.project_id,
             "project_name": project.name,
             "account_id": service.account_id,
-            "public_key": self._platform.identity.public_key_pem,
         }
 
     def _entry(self, entry: dict[str, Any], model: Model) -> dict[str, Any]:
@@ -171,7 +170,14 @@ class Publisher:
                 with contextlib.suppress(Unauthenticated):  # expired meanwhile
                     known = await self._platform.identity.access_key(access_key)
                     secrets[access_key] = {"secret": known.secret, "user_id": user_id, "expires_at": known.expires_at}
-        return {"users": callers, "keys": secrets, "policies": policies}
+        tokens = self._platform.identity.tokens
+        return {
+            "users": callers,
+            "keys": secrets,
+            "policies": policies,
+            "public_keys": tokens.keys.public_pems,
+            "revoked": await tokens.revoked(),
+        }
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.types import Options
 
 from bottega import signing
 from bottega.errors import Forbidden, Unauthenticated
@@ -54,7 +56,8 @@ class Access:
         self._project_id: str = route["project_id"]
         self._project_name: str = route["project_name"]
         self._account_id: str = route["account_id"]
-        self._public_key: Any = load_pem_public_key(route["public_key"].encode())
+        self._public_keys: list[Any] = [load_pem_public_key(pem.encode()) for pem in callers["public_keys"]]
+        self._revoked = frozenset(callers["revoked"])
         self._users = {
             id: User(id, u["name"], u["account_id"], u["root"], u["valid_from"], tuple(u["policies"]))
             for id, u in callers["users"].items()
@@ -99,7 +102,7 @@ class Access:
         None for a token that this platform never issued; one that has expired still says who uses it.
         """
         try:
-            claims = jwt.decode(token, self._public_key, ["EdDSA"], options={"verify_exp": False, "require": ["sub"]})
+            claims = self._claims(token, {"verify_exp": False, "require": ["sub"]})
         except jwt.InvalidTokenError:
             return None
         user = self._users.get(claims["sub"])
@@ -129,7 +132,7 @@ class Access:
         if known is not None and known.expires_at > time.time():
             return known
         try:
-            claims = jwt.decode(token, self._public_key, ["EdDSA"], options={"require": ["sub", "exp", "iat"]})
+            claims = self._claims(token, {"require": ["sub", "exp", "iat"]})
         except jwt.ExpiredSignatureError as problem:
             raise InvalidToken("the token has expired; get a new one") from problem
         except jwt.InvalidTokenError as problem:
@@ -137,8 +140,10 @@ class Access:
         user = self._users.get(claims["sub"])
         if user is None:
             raise Forbidden(f"{ACTION} on {self.urn}: its user is of another account, gone or disabled")
-        if claims["iat"] * 1000 < user.valid_from:
+        if claims["iat"] * 1000 < user.valid_from or claims.get("jti") in self._revoked:
             raise InvalidToken("the token was revoked; get a new one")
+        if "agy" in claims:
+            raise Forbidden(f"{ACTION} on {self.urn}: an agency's credentials do not call services; use a user's own")
         if claims.get("prj", self._project_id) != self._project_id:
             raise Forbidden(f"this token is scoped to project '{claims['prj']}', not '{self._project_id}'")
         policy = claims.get("pol")
@@ -148,6 +153,13 @@ class Access:
             self._tokens.clear()
         self._tokens[token] = known
         return known
+
+    def _claims(self, token: str, options: Options) -> dict[str, Any]:
+        """Raises jwt.InvalidTokenError. A platform changes its key now and then, so there may be several."""
+        for key in self._public_keys[:-1]:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return jwt.decode(token, key, ["EdDSA"], options=options)
+        return jwt.decode(token, self._public_keys[-1], ["EdDSA"], options=options)
 
     def _decide(self, user: User, limit: PolicySet | None, source_ip: str) -> None:
         context = {
