@@ -17,7 +17,7 @@ class Principal:
     `scope` is the project a token is limited to; None means every project of the account.
     `session_policy` is the text of a policy that limits this credential further; None means no limit.
     `agency_id` names the agency whose rights it has instead of the user's own; None means its own rights.
-    `token_id` is the token it came with, so that it can be revoked.
+    `token_id` is the token it came with, so that it can be revoked; `expires_at` (epoch ms) when that ends.
     """
 
     account_id: str
@@ -30,6 +30,7 @@ class Principal:
     session_policy: str | None = None
     agency_id: str | None = None
     token_id: str | None = None
+    expires_at: int | None = None
 
     @property
     def actor(self) -> str:

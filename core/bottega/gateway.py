@@ -109,6 +109,10 @@ class Caller:
         acting = await self.platform.identity.delegate(self.principal)
         return await _decide(self.platform, self.call, acting, need.action, need.resource)
 
+    async def check_standing(self) -> None:
+        """For a request that begins to cost by what its body says. Raises InArrears when the account owes money."""
+        await self.platform.check_standing(self.principal, self.call.action or "", spends=True)
+
     def about(self, *, resource: str | None = None, name: str | None = None, trace: str | None = None) -> None:
         """Say more precisely what this call is about, for the audit trail."""
         call = self.call
@@ -126,6 +130,8 @@ class Requirement:
     resource: str = "*"
     everyone: bool = False
     trace: str | None = None
+    spends: bool = False
+    keep_body: bool = True
 
     async def __call__(self, connection: HTTPConnection) -> Caller:
         platform: Platform = connection.app.state.platform
@@ -133,6 +139,7 @@ class Requirement:
         assert call is not None
         call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
         call.trace = self.trace or call.trace
+        call.keep_body = self.keep_body
         try:
             principal = call.principal = await self.identify(platform, connection)
         except Unauthenticated:
@@ -140,6 +147,7 @@ class Requirement:
             await platform.shared.limiter.hit(f"address {call.source_ip}")
             raise
         act_as(principal)
+        await platform.identity.check_address(principal, call.source_ip)
         await platform.limit_rate(principal)
         platform.check_owner(self.action)
         project_id = connection.path_params.get("project_id")
@@ -151,7 +159,7 @@ class Requirement:
         call.resource = resource
         if not self.everyone:
             _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)
-        await platform.check_standing(principal, self.action)
+        await platform.check_standing(principal, self.action, spends=self.spends)
         return Caller(principal, project_id or principal.scope or PLATFORM, platform, call)
 
     async def identify(self, platform: Platform, connection: HTTPConnection) -> Principal:
@@ -175,15 +183,25 @@ class Public:
         return call
 
 
-def requires(action: str, resource: str = "*", *, everyone: bool = False, trace: str | None = None) -> Any:
+def requires(
+    action: str,
+    resource: str = "*",
+    *,
+    everyone: bool = False,
+    trace: str | None = None,
+    spends: bool = False,
+    keep_body: bool = True,
+) -> Any:
     """The dependency by which a route names its IAM action.
 
     :param resource: the thing acted on, ``kind/{path_parameter}``; policies see it as
         ``bottega:<plugin>:<project>:kind/id``. ``*`` for lists and creation.
     :param everyone: any authenticated user may (the route itself limits what is shown to what is theirs).
     :param trace: overrides the audit trace name of the action, where one action has several.
+    :param spends: an account in arrears cannot do it, although it may do other things of the same action.
+    :param keep_body: whether the audit trail may show the request's body; not for data, such as an upload.
     """
-    return Depends(Requirement(action, resource, everyone, trace))
+    return Depends(Requirement(action, resource, everyone, trace, spends, keep_body))
 
 
 def public(reason: str, action: str | None = None) -> Any:
@@ -229,18 +247,16 @@ async def authenticate(platform: Platform, connection: HTTPConnection) -> Princi
     if not authorization:
         raise Unauthenticated("no credentials: send X-Auth-Token, or sign the request with an access key")
     try:
-        parsed = signing.parse_authorization(authorization)
-        key = await platform.identity.access_key(parsed.access_key)
-        body = await connection.body() if isinstance(connection, Request) else b""
-        signing.verify(
+        pending = signing.begin(
             connection.scope.get("method", "GET"),
             connection.scope["raw_path"],
             connection.scope["query_string"],
             connection.scope["headers"],
-            body,
-            key.secret,
-            time.time(),
+            now=time.time(),
         )
+        key = await platform.identity.access_key(pending.request.access_key, pending.security_token)
+        body = await connection.body() if isinstance(connection, Request) else b""
+        pending.finish(body, key.secret)
     except signing.SignatureError as e:
         raise Unauthenticated(str(e)) from e
     return key.principal

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from sqlmodel import col, select
 
+from bottega.addresses import allowed
 from bottega.context import SYSTEM, Principal, now_ms
 from bottega.database import Database, Transaction
 from bottega.entities import (
@@ -302,6 +303,17 @@ class Identity:
         :param enterprise_project_id: that of the workspace the resource is in.
         """
         return await self.rights.decide(principal, project_id, action, resource, context, enterprise_project_id)
+
+    async def check_address(self, principal: Principal, source_ip: str | None) -> None:
+        """Raises Forbidden when the account lets its users call from other addresses only (its list ``api_acl``).
+
+        The account's own login and what the platform runs for a user are let through.
+        """
+        if principal.kind != "user" or principal.is_account_root:
+            return
+        lists = (await self.account(principal.account_id)).security.get("api_acl")
+        if lists and not allowed(lists, source_ip):
+            raise Forbidden(f"the account does not let its users call from your address {source_ip}")
 
     async def check_project(self, principal: Principal, project_id: str) -> Project:
         """Raises Forbidden unless the project is of the principal's account and within its token's scope.

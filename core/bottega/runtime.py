@@ -43,6 +43,7 @@ from bottega.private_files import private_directory, write_private
 from bottega.resources import Resources
 from bottega.sealing import Sealer
 from bottega.settings import Settings
+from bottega.tokens import TokenRevoked
 from bottega.workloads import Workloads
 
 log = structlog.get_logger("bottega")
@@ -50,6 +51,7 @@ CORE_EVENTS: tuple[type[Event], ...] = (
     AccountStandingChanged,
     ApiCalled,
     NotificationRequested,
+    TokenRevoked,
     DeliveryExhausted,
     WorkloadRequested,
     WorkloadStarted,

@@ -7,6 +7,7 @@ from bottega.plugins import Action
 ACTIONS: tuple[Action, ...] = (
     Action("iam:tokens:create", "Log in with a password", "token", "createTokenByPwd"),
     Action("iam:tokens:validate", "See what a token is worth", "token", "validateToken"),
+    Action("iam:tokens:revoke", "End a token before its time", "token", "revokeToken"),
     Action("iam:domains:createDomain", "Make a further account (the platform's own only)", "domain", "createDomain"),
     Action("iam:domains:listDomains", "See one's own account, as operator all", "domain"),
     Action("iam:users:listUsers", "List users", "user"),

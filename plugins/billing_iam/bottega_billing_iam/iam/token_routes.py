@@ -141,6 +141,22 @@ def add_token_routes(router: APIRouter, platform: Platform, login: Login, projec
             del token["catalog"]
         return {"token": token}
 
+    @router.delete("/v3/auth/tokens", status_code=204)
+    async def revoke_token(
+        subject: Annotated[str, Header(alias="X-Subject-Token")],
+        caller: Caller = requires("iam:tokens:revoke", everyone=True),
+    ) -> None:
+        """End a token now; for another user's a right is needed. Security tokens of temporary keys end so, too."""
+        unknown = NotFound("the token in X-Subject-Token is not valid, or not of this account")
+        async with platform.database.transaction() as tx:
+            try:
+                principal = await platform.identity.revoke_token(tx, subject)
+            except Unauthenticated as e:
+                raise unknown from e
+            if principal.account_id != caller.principal.account_id:
+                raise unknown
+            await own_or_allowed(caller, principal.user_id, "iam:tokens:revoke", "user", principal.user_id)
+
     @router.get("/v3/auth/projects")
     async def my_projects(caller: Caller = requires("iam:projects:listProjects", everyone=True)) -> dict[str, Any]:
         """The projects the caller has any right in."""
