@@ -43,16 +43,14 @@ class Edge:
         if not self.platform.shared.serving and not scope["path"].startswith(_HEALTH):
             await _not_yet(scope, receive, send)
             return
-        call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None)
+        call = Call(uuid7(), scope.get("method", "GET"), scope["path"], client[0] if client else None, scope)
         token = current_call.set(call)
-        began = time.perf_counter()
-        received = 0
 
         async def limited_receive() -> Message:
-            nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_body:
+            if part := message.get("body"):
+                call.received(part)
+            if call.body_bytes > self.max_body:
                 raise TooLarge(f"the request body is larger than {self.max_body // 2**20} MB")
             return message
 
@@ -78,7 +76,7 @@ class Edge:
             current_call.reset(token)
             route = scope.get("route")
             template = getattr(route, "path", "unrouted")
-            self.platform.metrics.request(call.method, template, call.status, time.perf_counter() - began)
+            self.platform.metrics.request(call.method, template, call.status, time.perf_counter() - call.began)
 
     async def _settle(self, call: Call) -> None:
         refused = call.status in (401, 403, 429)
