@@ -72,7 +72,10 @@ def router(platform: Platform) -> APIRouter:
 
     @routes.put(_OBJECTS + "/{key:path}", status_code=201)
     async def put_object(
-        bucket: str, key: str, request: Request, caller: Caller = requires("obs:object:PutObject", everyone=True)
+        bucket: str,
+        key: str,
+        request: Request,
+        caller: Caller = requires("obs:object:PutObject", everyone=True, keep_body=False),
     ) -> Any:
         """Store the request's body; larger things go through a presigned URL."""
         path = _path(bucket, key)
