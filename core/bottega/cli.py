@@ -14,6 +14,7 @@ from bottega.cli_support import OPTIONS, as_text, connect, console, errors, mome
 from bottega.client import ApiFailure, Unreachable
 from bottega.errors import BottegaError, ConfigError, NotFound, is_full_disk
 from bottega.plugins import Plugins
+from bottega.secret_commands import secrets
 from bottega.settings import LogSettings, default_config, load_settings
 
 cli = typer.Typer(
@@ -26,6 +27,7 @@ cli = typer.Typer(
 events = typer.Typer(no_args_is_help=True, help="Follow events, and care for those no handler could process.")
 dead = typer.Typer(no_args_is_help=True, help="Events a handler could not process.")
 cli.add_typer(events, name="events")
+cli.add_typer(secrets, name="secrets")
 events.add_typer(dead, name="dead")
 _EXPECTED = (ApiFailure, Unreachable, BottegaError, OSError, json.JSONDecodeError)
 

@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, Un
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
+from bottega.sealing import sealed
 from bottega.urn import Urn, new_id
 
 DEFAULT_WORKSPACE = "0"
@@ -74,8 +75,8 @@ class User(SQLModel, table=True):
     account_id: str = Field(foreign_key="core_account.id", index=True)
     name: str
     description: str = ""
-    email: bytes | None = Field(default=None, sa_type=LargeBinary)
-    phone: bytes | None = Field(default=None, sa_type=LargeBinary)
+    email: bytes | None = sealed(nullable=True)
+    phone: bytes | None = sealed(nullable=True)
     password_hash: str | None = None
     password_changed_at: int | None = _time(default=None)
     must_change_password: bool = False
@@ -111,7 +112,7 @@ class Credential(SQLModel, table=True):
     __tablename__ = "core_credential"
     access_key: str = Field(primary_key=True)
     user_id: str = Field(foreign_key="core_user.id", index=True)
-    secret: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    secret: bytes = sealed("credential:{access_key}")
     description: str = ""
     enabled: bool = True
     expires_at: int | None = _time(default=None)
@@ -269,7 +270,9 @@ class Resource(SQLModel, table=True):
     description: str = ""
     status: str = ""
     tags: dict[str, Any] = _json()
-    properties: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}"))
+    properties: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, server_default="{}")
+    )
     created_at: int = _time(default_factory=now_ms)
     updated_at: int = _time(default_factory=now_ms)
     deleted_at: int | None = _time(default=None)
@@ -284,6 +287,16 @@ class QuotaLimit(SQLModel, table=True):
 
     __tablename__ = "core_quota_limit"
     account_id: str = Field(foreign_key="core_account.id", primary_key=True)
+    plugin: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    maximum: int
+
+
+class UserQuota(SQLModel, table=True):
+    """How many resources of one kind a user may have, beside the account's own limit (sdk_spec, training-quotas)."""
+
+    __tablename__ = "core_user_quota"
+    user_id: str = Field(foreign_key="core_user.id", primary_key=True)
     plugin: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     maximum: int

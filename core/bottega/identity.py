@@ -263,7 +263,7 @@ class Identity:
                 raise Unauthenticated(
                     "the access key does not exist or is disabled; a temporary one needs its X-Security-Token"
                 )
-            secret = self._sealer.unseal(row.secret, f"credential:{access_key}")
+            secret = self._sealer.read(row, "secret") or ""
             key = AccessKey(await self.principal(row.user_id), secret, row.expires_at)
             self._keep(self._keys, access_key, key, generation)
         if key.expires_at is not None and key.expires_at <= now_ms():

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 from sqlmodel import col, select
 
-from bottega import workload_routes
+from bottega import event_routes, secret_routes, workload_routes
 from bottega.bus import DeadLetter
 from bottega.context import Principal
 from bottega.entities import Group, GroupMember, LineageEdge, Resource, User
 from bottega.errors import Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
-from bottega.nats_auth import consumer_name, project_subscriber_permissions
 from bottega.plugins import Action
 from bottega.urn import Urn
 
@@ -33,10 +30,11 @@ ACTIONS = (
     Action("bottega:permission:check", "Ask what oneself, or another user of the account, may do"),
     Action("bottega:resource:list", "List the things of a project and follow their lineage"),
     Action("bottega:flavor:list", "See the sizes of machine that are offered"),
-    Action("bottega:event:subscribe", "Follow a project's events and get NATS credentials for them"),
     Action("bottega:deadLetter:list", "See events a handler could not process"),
     Action("bottega:deadLetter:replay", "Give an event to its handler again, or drop it"),
+    *event_routes.ACTIONS,
     *workload_routes.ACTIONS,
+    *secret_routes.ACTIONS,
 )
 _LINEAGE_DEPTH = 20
 _LEAST_FREE = 20 * 2**20
@@ -51,20 +49,15 @@ class PermissionQuestion(BaseModel):
     """Name of another user of the account; needs ``bottega:permission:check``. Absent: the caller."""
 
 
-class SubscriberRequest(BaseModel):
-    name: str = Field("integrator", pattern=r"^[A-Za-z0-9_-]{1,32}$")
-    expires_s: int = Field(86400, ge=60, le=31536000)
-    durable: bool = True
-    """Also allow one JetStream consumer of its own, so that nothing is missed while away."""
-
-
 def routers(runtime: Runtime) -> list[APIRouter]:
     return [
         _health(runtime),
         _platform(runtime),
         _project(runtime),
         _dead_letters(runtime),
+        event_routes.router(runtime.platform),
         workload_routes.router(runtime.platform),
+        secret_routes.router(runtime.platform),
     ]
 
 
@@ -168,6 +161,7 @@ def _project(runtime: Runtime) -> APIRouter:
         caller: Caller = requires("bottega:resource:list"),
     ) -> dict[str, Any]:
         conditions: list[Any] = [Resource.project_id == caller.project_id, col(Resource.deleted_at).is_(None)]
+        conditions.append(platform.resources.visible(Resource.workspace_id))
         conditions += [Resource.plugin == plugin] if plugin else []
         conditions += [Resource.kind == kind] if kind else []
         conditions += [col(Resource.name).contains(name, autoescape=True)] if name else []
@@ -199,6 +193,7 @@ def _project(runtime: Runtime) -> APIRouter:
                 seen |= frontier
             ids = [Urn.parse(u).id for u in seen if u.startswith("bottega:")]
             query = select(Resource).where(col(Resource.id).in_(ids), Resource.project_id == caller.project_id)
+            query = query.where(platform.resources.visible(Resource.workspace_id))
             named = {row.urn: row for row in (await session.exec(query)).all()}
         nodes = [
             {
@@ -216,41 +211,6 @@ def _project(runtime: Runtime) -> APIRouter:
         kind: str | None = None, caller: Caller = requires("bottega:flavor:list", everyone=True)
     ) -> dict[str, Any]:
         return {"flavors": [f.model_dump() for f in platform.workloads.flavors(kind)]}
-
-    @router.post("/v1/{project_id}/nats-credentials", status_code=201)
-    async def nats_credentials(
-        body: SubscriberRequest, caller: Caller = requires("bottega:event:subscribe")
-    ) -> dict[str, Any]:
-        """Credentials that see the events and logs of this one project only."""
-        name = f"{body.name}-{caller.user_id[:8]}"
-        allowed = project_subscriber_permissions(caller.project_id, name, consumer=body.durable)
-        return {
-            "nats_url": platform.shared.nats_url,
-            "credentials": platform.nats_credentials(name, allowed.publish, allowed.subscribe, body.expires_s),
-            "inbox_prefix": allowed.inbox_prefix,
-            "consumer": consumer_name(caller.project_id, name) if body.durable else None,
-            "subjects": list(allowed.subscribe),
-            "expires_s": body.expires_s,
-        }
-
-    @router.get("/v1/{project_id}/events")
-    async def events(
-        type: str = Query(">", pattern=r"^[a-z0-9*>._-]+$"),
-        since: int | None = Query(None, ge=0),
-        follow: bool = True,
-        caller: Caller = requires("bottega:event:subscribe"),
-    ) -> StreamingResponse:
-        """The project's events as JSON lines, from now on or from the epoch millisecond `since`.
-
-        Without `follow`, those there are.
-        """
-
-        async def lines() -> AsyncIterator[bytes]:
-            start = None if since is None else datetime.fromtimestamp(since / 1000, UTC)
-            async for envelope in platform.bus.tail(f"evt.{caller.project_id}.{type}", since=start, follow=follow):
-                yield envelope.encode() + b"\n"
-
-        return StreamingResponse(lines(), media_type="application/jsonl")
 
     return router
 

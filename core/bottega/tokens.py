@@ -92,6 +92,11 @@ class SigningKeys:
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         return [key.public_key().public_bytes(serialization.Encoding.PEM, form).decode() for key in self._keys.values()]
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the keys that are accepted, the one that signs last."""
+        return list(self._keys)
+
     def rotate(self) -> str:
         """Sign with a new key from now on; what the earlier ones signed stays valid. Returns the new key's id."""
         # Thirteen digits until the year 2286, so the order of names is that of time.
