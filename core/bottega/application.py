@@ -17,7 +17,7 @@ from bottega import routes
 from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
 from bottega.gateway import Public, Requirement
-from bottega.plugins import Plugin
+from bottega.plugins import Plugin, Quota
 
 if TYPE_CHECKING:
     from bottega.runtime import Runtime
@@ -56,6 +56,7 @@ def build(runtime: Runtime) -> ASGIApp:
     for router in routes.routers(runtime):
         check_routes(router.routes, "core", {a.name for a in routes.ACTIONS})
         app.include_router(router)
+    runtime.platform.shared.quotas.update(_quotas(runtime))
     runtime.platform.shared.planners = [
         planner for planners in runtime.platform.extensions("bottega_plans") for planner in planners
     ]
@@ -142,6 +143,15 @@ def _checks(dependant: Dependant) -> Iterator[Requirement | Public]:
         if isinstance(inner.call, Requirement | Public):
             yield inner.call
         yield from _checks(inner)
+
+
+def _quotas(runtime: Runtime) -> Iterator[tuple[tuple[str, str], Quota]]:
+    declared = runtime.plugins.collect(
+        "bottega_quotas", lambda plugin: {"platform": runtime.platform.bind(plugin.name, plugin.settings)}
+    )
+    for plugin, quotas in declared:
+        for quota in quotas:
+            yield (plugin.name, quota.kind), quota
 
 
 def _mount(app: FastAPI, runtime: Runtime, plugin: Plugin, taken: set[tuple[str, str]]) -> None:

@@ -86,6 +86,13 @@ class Caller:
         _refuse_unless(decision, action, resource)
         return principal.account_id
 
+    async def enter(self, workspace_id: str) -> None:
+        """Say in which workspace a thing will be created, before its other permissions are checked.
+
+        Raises Invalid when there is none such that the caller may enter, Forbidden without the permission there.
+        """
+        await self.platform.workspaces.enter(self.call, self.project_id, workspace_id)
+
     async def require(self, needs: Iterable[Need]) -> None:
         """Check everything a creation will need over its whole life. Raises Forbidden naming all that is missing."""
         delegated = await self.platform.identity.delegate(self.principal) != self.principal
@@ -157,6 +164,9 @@ class Requirement:
         resource = self.resource.format_map(connection.path_params)
         resource = f"bottega:{owner}:{project_id or PLATFORM}:{resource}"
         call.resource = resource
+        if project_id is not None:
+            named = self.resource.format_map(connection.path_params)
+            await platform.workspaces.admit(call, principal, project_id, named, guarded=not self.everyone)
         if not self.everyone:
             _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)
         await platform.check_standing(principal, self.action, spends=self.spends)
@@ -263,9 +273,16 @@ async def authenticate(platform: Platform, connection: HTTPConnection) -> Princi
 
 
 async def _decide(platform: Platform, call: Call, principal: Principal, action: str, resource: str) -> Decision:
+    """Allowed where any of the enterprise projects in question allows it; `bottega.workspaces` narrows these down."""
     project = call.project
     context = await platform.identity.conditions(principal, project, call.source_ip)
-    return await platform.identity.decide(principal, project.id if project else None, action, resource, context)
+    for scope in call.enterprise_projects:
+        decision = await platform.identity.decide(
+            principal, project.id if project else None, action, resource, context, scope
+        )
+        if decision.allowed:
+            break
+    return decision
 
 
 def _refuse_unless(decision: Decision, action: str, resource: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bottega.objects import ObjectStore
     from bottega.plans import Planner
     from bottega.platform import Platform
-    from bottega.plugins import Action, ConsolePage, Entities, SystemPolicy
+    from bottega.plugins import Action, ConsolePage, Entities, Quota, SystemPolicy
 
 hookspec = pluggy.HookspecMarker("bottega")
 hookimpl = pluggy.HookimplMarker("bottega")
@@ -58,6 +58,11 @@ def bottega_actions() -> Iterable[Action]:
 @hookspec
 def bottega_policies() -> Iterable[SystemPolicy]:
     """Return ready-made policies the installation offers as read-only system policies."""
+
+
+@hookspec
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    """Return how many of its kinds of resources an account may have by default; other kinds are not counted."""
 
 
 @hookspec

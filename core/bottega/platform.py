@@ -18,10 +18,11 @@ from bottega.metrics import Metrics
 from bottega.nats_auth import NatsAuthority
 from bottega.objects import ObjectStore
 from bottega.plans import Planner
-from bottega.plugins import Action, NoSettings, Plugins
+from bottega.plugins import Action, NoSettings, Plugins, Quota
 from bottega.resources import Resources
 from bottega.sealing import Sealer
 from bottega.workloads import Workloads
+from bottega.workspaces import Workspaces
 
 if TYPE_CHECKING:
     from bottega.bus import Bus
@@ -34,6 +35,7 @@ class Shared:
     data_dir: Path
     plugins: Plugins
     identity: Identity
+    workspaces: Workspaces
     sealer: Sealer
     metrics: Metrics
     limiter: Limiter
@@ -43,6 +45,8 @@ class Shared:
     url: str = ""
     nats_url: str = ""
     objects: ObjectStore | None = None
+    quotas: dict[tuple[str, str], Quota] = field(default_factory=dict)
+    """How many things an account may have by default, by plugin and kind."""
     planners: list[Planner] = field(default_factory=list)
     """How the creating requests of all plugins foresee what they need and use."""
     s3: dict[str, str] | None = None
@@ -69,7 +73,7 @@ class Platform:
             settings=settings or NoSettings(),
             database=self.database.bind(name),
             bus=self.bus.bind(name),
-            resources=Resources(name),
+            resources=Resources(name, self.shared.quotas),
         )
 
     @property
@@ -89,6 +93,10 @@ class Platform:
     @property
     def identity(self) -> Identity:
         return self.shared.identity
+
+    @property
+    def workspaces(self) -> Workspaces:
+        return self.shared.workspaces
 
     @property
     def metrics(self) -> Metrics:
@@ -124,8 +132,7 @@ class Platform:
 
     def action_owner(self, name: str) -> str:
         """The plugin that declared an action; core's own carry ``core``."""
-        found = self.shared.plugins.guards.get(name)
-        return found[0].name if found else "core"
+        return self.shared.plugins.owner(name)
 
     def check_owner(self, action: str) -> None:
         """Raises Unavailable when the plugin that declared an action broke after its routes were mounted."""
@@ -133,10 +140,14 @@ class Platform:
         if found and found[0].state != "on":
             raise Unavailable(f"the plugin '{found[0].name}' is {found[0].state}: {found[0].reason}")
 
-    async def check_standing(self, principal: Principal, action: str) -> None:
-        """Raises InArrears when `action` is one that costs and the account of `principal` owes money."""
+    async def check_standing(self, principal: Principal, action: str, *, spends: bool = False) -> None:
+        """Raises InArrears when `action` is one that costs and the account of `principal` owes money.
+
+        :param spends: this use of the action costs, whatever the action's own mark says.
+        """
         found = self.action(action)
-        if found and found.spends and (await self.identity.account(principal.account_id)).standing == "arrears":
+        costs = spends or (found is not None and found.spends)
+        if costs and (await self.identity.account(principal.account_id)).standing == "arrears":
             raise InArrears(f"the account is in arrears: {action} is refused until it is recharged")
 
     async def limit_rate(self, principal: Principal) -> None:

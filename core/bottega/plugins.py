@@ -49,6 +49,18 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many things of a kind an account may have unless its administrator or operator says otherwise (003 §11).
+
+    `label` is what a user calls them, in the plural.
+    """
+
+    kind: str
+    maximum: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class SystemPolicy:
     """A read-only policy the installation offers."""
 
@@ -144,6 +156,11 @@ class Plugins:
 
     def on(self) -> list[Plugin]:
         return [p for p in self.all.values() if p.state == "on"]
+
+    def owner(self, action: str) -> str:
+        """The plugin that declared an action; core's own carry ``core``."""
+        found = self.guards.get(action)
+        return found[0].name if found else "core"
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """The one result of `plugin`'s implementation of `hook`; None when it has none or broke on it."""

@@ -45,6 +45,7 @@ from bottega.sealing import Sealer
 from bottega.settings import Settings
 from bottega.tokens import TokenRevoked
 from bottega.workloads import Workloads
+from bottega.workspaces import Workspaces
 
 log = structlog.get_logger("bottega")
 CORE_EVENTS: tuple[type[Event], ...] = (
@@ -101,6 +102,7 @@ class Runtime:
                 data_dir=self.data_dir,
                 plugins=self.plugins,
                 identity=identity,
+                workspaces=Workspaces(database, identity, self.plugins),
                 sealer=sealer,
                 metrics=Metrics(),
                 limiter=Limiter(self.settings.server.rate_limit),
@@ -111,7 +113,7 @@ class Runtime:
             )
             workloads = Workloads(database, lambda: self._backends)
             self.platform = Platform(
-                "core", NoSettings(), database.bind("core"), bus, workloads, Resources("core"), shared
+                "core", NoSettings(), database.bind("core"), bus, workloads, Resources("core", shared.quotas), shared
             )
             self._wire(database, identity)
             self._expose(bus, shared.metrics)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bottega.entities import QuotaLimit
-from bottega.errors import Conflict, NotFound, QuotaExceeded
+from bottega.entities import QuotaLimit, UserQuota, Workspace, WorkspaceQuota
+from bottega.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from bottega.plugins import Quota
 from bottega.resources import Resources
 from bottega.testing import RunningPlatform, Tenant
 
@@ -25,18 +26,27 @@ def owner(platform: RunningPlatform) -> Tenant:
     return platform.tenant()
 
 
-async def create(tenant: Tenant, name: str, quota: int | None = None) -> str:
+def things(limit: int | None = None) -> Resources:
+    return Resources("core", {} if limit is None else {("core", "thing"): Quota("thing", limit, "things")})
+
+
+async def create(tenant: Tenant, name: str, limit: int | None = None, workspace_id: str = "0") -> str:
     database = tenant.running.runtime.platform.database
     async with database.transaction() as tx:
-        resource = await Resources("core").create(
-            tx, kind="thing", project_id=tenant.project_id, owner_id=tenant.user_id, name=name, quota=quota
+        resource = await things(limit).create(
+            tx,
+            kind="thing",
+            project_id=tenant.project_id,
+            workspace_id=workspace_id,
+            owner_id=tenant.user_id,
+            name=name,
         )
     return resource.id
 
 
-def attempt(tenant: Tenant, name: str, quota: int | None = None) -> str:
+def attempt(tenant: Tenant, name: str, limit: int | None = None, workspace_id: str = "0") -> str:
     try:
-        tenant.running.run(create(tenant, name, quota))
+        tenant.running.run(create(tenant, name, limit, workspace_id))
     except (Conflict, QuotaExceeded) as refused:
         return type(refused).__name__
     return "created"
@@ -63,13 +73,32 @@ def test_an_administrators_limit_replaces_the_default(owner: Tenant) -> None:
     assert [attempt(owner, name, 5) for name in ("a", "b")] == ["created", "QuotaExceeded"]
 
 
+def test_limits_of_a_workspace_and_of_a_user_hold_beside_the_accounts(owner: Tenant) -> None:
+    async def limit() -> str:
+        async with owner.running.runtime.platform.database.transaction() as tx:
+            workspace = Workspace(project_id=owner.project_id, name="small")
+            tx.session.add(workspace)
+            await tx.session.flush()
+            tx.session.add(WorkspaceQuota(workspace_id=workspace.id, plugin="core", kind="thing", maximum=1))
+            tx.session.add(UserQuota(user_id=owner.user_id, plugin="core", kind="thing", maximum=2))
+        return workspace.id
+
+    small = owner.running.run(limit())
+    assert [attempt(owner, name, 5, small) for name in ("a", "b")] == ["created", "QuotaExceeded"]
+    assert [attempt(owner, name, 5) for name in ("b", "c")] == ["created", "QuotaExceeded"]
+
+
+def test_nothing_is_created_in_a_workspace_that_is_not_there(owner: Tenant, platform: RunningPlatform) -> None:
+    with pytest.raises(Invalid, match="there is no workspace 'nowhere' in this project"):
+        platform.run(create(owner, "lost", workspace_id="nowhere"))
+
+
 def test_a_deleted_name_is_free_again_and_its_row_stays_for_lineage(owner: Tenant) -> None:
     first = owner.running.run(create(owner, "phoenix"))
 
     async def delete() -> None:
         async with owner.running.runtime.platform.database.transaction() as tx:
-            things = Resources("core")
-            await things.delete(tx, await things.get(tx.session, "thing", owner.project_id, first))
+            await things().delete(tx, await things().get(tx.session, "thing", owner.project_id, first))
 
     owner.running.run(delete())
     second = owner.running.run(create(owner, "phoenix"))
@@ -86,7 +115,7 @@ def test_a_thing_of_another_project_is_not_there(owner: Tenant, platform: Runnin
 
     async def get() -> None:
         async with platform.runtime.platform.database.read() as session:
-            await Resources("core").get(session, "thing", owner.project_id, thing)
+            await things().get(session, "thing", owner.project_id, thing)
 
     with pytest.raises(NotFound):
         platform.run(get())

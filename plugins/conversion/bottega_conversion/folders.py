@@ -10,6 +10,7 @@ from bottega.database import AsyncSession
 from bottega.entities import Resource
 from bottega.errors import Invalid, NotFound
 from bottega.gateway import Caller
+from bottega.workspaces import closed_to_caller
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_conversion.converters import Converter
 from bottega_conversion.model_config import FILE_NAME
@@ -86,6 +87,7 @@ async def dataset_version(session: AsyncSession, project_id: str, version_id: st
     if (
         resource is None
         or resource.deleted_at is not None
+        or resource.workspace_id in closed_to_caller()
         or (resource.plugin, resource.kind, resource.project_id) != ("dataset", "version", project_id)
     ):
         raise Invalid(f"data.dataset_version_id: there is no dataset version '{version_id}' in this project")

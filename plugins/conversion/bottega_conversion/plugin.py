@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, Quota
 
 if TYPE_CHECKING:
     import typer
@@ -54,6 +54,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
+@hookimpl
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    return [Quota("task", platform.settings.max_tasks, "conversion tasks")]
+
+
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
 

@@ -22,6 +22,7 @@ from bottega.events import Event, Received
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.workspaces import closed_to_caller
 from bottega.urn import Urn, new_id
 from bottega_conversion import folders
 from bottega_conversion.converters import Converter
@@ -109,7 +110,6 @@ class Conversions:
                 status=INIT,
                 workspace_id=order.workspace_id,
                 description=order.description,
-                quota=self._settings.max_tasks,
                 id=new_id(),
             )
             workload = await platform.workloads.request(
@@ -322,7 +322,8 @@ class Conversions:
         if source_urn:
             urn = Urn.parse(source_urn)
             named = await tx.session.get(Resource, urn.id)
-            if urn.project != project_id or named is None or named.urn != source_urn or named.deleted_at is not None:
+            hidden = named is None or named.deleted_at is not None or named.workspace_id in closed_to_caller()
+            if named is None or hidden or urn.project != project_id or named.urn != source_urn:
                 raise Invalid(f"source_urn: there is no '{source_urn}' in this project")
             return source_urn
         parts = source.key.split("/")

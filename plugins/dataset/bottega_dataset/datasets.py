@@ -95,7 +95,6 @@ class Datasets:
             status="normal",
             workspace_id=workspace_id,
             description=check_description(description),
-            quota=self._platform.settings.max_datasets,
         )
         dataset = Dataset(
             id=resource.id,
@@ -137,6 +136,7 @@ class Datasets:
             col(Resource.kind) == "dataset",
             col(Resource.project_id) == project_id,
             col(Resource.deleted_at).is_(None),
+            self._platform.resources.visible(Resource.workspace_id),
         ]
         if contains:
             wanted.append(col(Resource.name).contains(contains, autoescape=True))

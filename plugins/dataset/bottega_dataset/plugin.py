@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, Quota
 
 if TYPE_CHECKING:
     import typer
@@ -66,6 +66,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
+@hookimpl
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    return [Quota("dataset", platform.settings.max_datasets, "datasets")]
+
+
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_dataset.events import EVENTS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, Quota
 
 if TYPE_CHECKING:
     import typer
@@ -48,6 +48,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
+@hookimpl
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    return [Quota("instance", platform.settings.max_notebooks, "notebooks")]
+
+
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_notebook import events
 

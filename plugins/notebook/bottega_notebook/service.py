@@ -100,7 +100,6 @@ class Notebooks:
                 status=CREATING,
                 workspace_id=order.workspace_id,
                 description=order.description,
-                quota=self._settings.max_notebooks,
                 id=new_id(),
             )
             notebook = Notebook(

@@ -21,6 +21,7 @@ from bottega.events import Received
 from bottega.objects import ObjectInfo, ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn, new_id
+from bottega.workspaces import closed_to_caller
 from bottega_serving.entities import Deployment, Model, Service
 from bottega_serving.events import ModelDeleted, ModelFailed, ModelPublished, ModelSubmitted
 from bottega_serving.package import CONFIG, ModelConfig, check_config, check_layout, parse_config
@@ -65,7 +66,11 @@ class Models:
         """
         async with self._platform.database.read() as session:
             job = await session.get(Resource, job_id)
-        if job is None or (job.plugin, job.kind, job.project_id) != ("training", "job", project_id):
+        if (
+            job is None
+            or (job.plugin, job.kind, job.project_id) != ("training", "job", project_id)
+            or job.workspace_id in closed_to_caller()
+        ):
             raise NotFound(f"there is no training job '{job_id}' in this project")
         output = job.properties.get("train_url")
         if not output:
@@ -215,7 +220,7 @@ class Models:
         limit: int = 1000,
     ) -> tuple[int, Sequence[Model]]:
         """One page and the number of all matches."""
-        found: list[Any] = [Model.project_id == project_id]
+        found: list[Any] = [Model.project_id == project_id, self._platform.resources.visible(Model.workspace_id)]
         if name:
             found.append(col(Model.name) == name if exact else col(Model.name).contains(name, autoescape=True))
         if description:
@@ -241,7 +246,7 @@ class Models:
     async def get(self, session: AsyncSession, project_id: str, model_id: str) -> Model:
         """Raises NotFound when it is not there or belongs to another project."""
         model = await session.get(Model, model_id)
-        if model is None or model.project_id != project_id:
+        if model is None or model.project_id != project_id or model.workspace_id in closed_to_caller():
             raise NotFound(f"there is no model '{model_id}' in this project")
         return model
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, Quota
 
 if TYPE_CHECKING:
     import typer
@@ -72,6 +72,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
+@hookimpl
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    return [Quota("service", platform.settings.max_services, "real-time services")]
+
+
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_serving import events
 

@@ -80,7 +80,6 @@ class Services:
                 status=service.status,
                 workspace_id=request.workspace_id,
                 description=request.description,
-                quota=self._platform.settings.max_services,
                 id=service.id,
             )
             tx.session.add(service)
@@ -172,7 +171,10 @@ class Services:
         limit: int = 1000,
     ) -> tuple[int, Sequence[Service]]:
         """One page and the number of all matches."""
-        found: list[Any] = [Service.project_id == project_id]
+        found: list[Any] = [
+            Service.project_id == project_id,
+            self._platform.resources.visible(Service.workspace_id),
+        ]
         for column, wanted in (
             (Service.id, service_id),
             (Service.status, status),

@@ -93,7 +93,7 @@ class Jobs:
     ) -> tuple[int, int, Sequence[Found]]:
         """How many jobs the project has, how many match, and one page of those."""
         mine: list[Any] = [Resource.plugin == "training", Resource.kind == "job", Resource.project_id == project_id]
-        mine.append(col(Resource.deleted_at).is_(None))
+        mine += [col(Resource.deleted_at).is_(None), self._platform.resources.visible(Resource.workspace_id)]
         if search.workspace_id:
             mine.append(Resource.workspace_id == search.workspace_id)
         matching = [*mine, *(_condition(f) for f in search.filters)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bottega.entities import Resource
-from bottega.errors import Invalid
+from bottega.errors import Invalid, NotFound
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
 from bottega.plans import Need, Plan, Use
@@ -119,15 +119,16 @@ class JobPlanner:
         return InputPath(channel, path, local, version, tuple(folders))
 
     async def _version(self, project_id: str, wanted: requests.DatasetRemote, what: str) -> Resource:
-        async with self._platform.database.read() as session:
-            version = await session.get(Resource, wanted.version_id)
-        if (
-            version is None
-            or version.deleted_at is not None
-            or (version.plugin, version.kind, version.project_id) != ("dataset", "version", project_id)
-            or version.properties.get("dataset_id") != wanted.id
-        ):
-            raise Invalid(f"{what}: dataset '{wanted.id}' has no version '{wanted.version_id}' in this project")
+        missing = Invalid(f"{what}: dataset '{wanted.id}' has no version '{wanted.version_id}' in this project")
+        try:
+            async with self._platform.database.read() as session:
+                version = await self._platform.resources.get(
+                    session, "version", project_id, wanted.version_id, plugin="dataset"
+                )
+        except NotFound:
+            raise missing from None
+        if version.properties.get("dataset_id") != wanted.id:
+            raise missing
         if not version.properties.get("manifest_path"):
             raise Invalid(f"{what}: version '{version.name}' has no manifest (status '{version.status}')")
         return version

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, Quota
 
 if TYPE_CHECKING:
     import typer
@@ -47,6 +47,11 @@ def bottega_actions() -> Iterable[Action]:
     from bottega_training.routes import ACTIONS
 
     return ACTIONS
+
+
+@hookimpl
+def bottega_quotas(platform: Platform) -> Iterable[Quota]:
+    return [Quota("job", platform.settings.max_jobs, "training jobs")]
 
 
 @hookimpl

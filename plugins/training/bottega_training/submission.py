@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bottega.database import AsyncSession
-from bottega.entities import DEFAULT_WORKSPACE, Resource, Workspace
+from bottega.entities import Resource
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
@@ -71,7 +70,6 @@ class Submission:
                 description=metadata.description,
                 status=job.phase,
                 properties={"train_url": job.train_url, "engine": job.engine_id, "flavor": job.flavor_id},
-                quota=self._settings.max_jobs,
             )
             tx.session.add(job)
             await tx.session.flush()
@@ -87,8 +85,7 @@ class Submission:
         return job, registered
 
     async def _check(self, caller: Caller, request: requests.JobRequest) -> _Checked:
-        async with self._platform.database.read() as session:
-            await _check_workspace(session, caller.project_id, request.metadata.workspace_id)
+        await caller.enter(request.metadata.workspace_id)
         # The registry decides in the end; asked first so that a taken name costs no look into object storage.
         if await self._jobs.name_taken(caller.project_id, request.metadata.name):
             raise Conflict(f"a job named '{request.metadata.name}' exists in this project; choose another name")
@@ -145,11 +142,3 @@ def _check_apart(checked: _Checked) -> None:
     twice = next((place for place in locals_ if locals_.count(place) > 1), None)
     if twice is not None:
         raise Invalid(f"local_dir '{twice}' is used by more than one input or output; give each its own")
-
-
-async def _check_workspace(session: AsyncSession, project_id: str, workspace_id: str) -> None:
-    if workspace_id == DEFAULT_WORKSPACE:
-        return
-    workspace = await session.get(Workspace, workspace_id)
-    if workspace is None or workspace.project_id != project_id:
-        raise Invalid(f"metadata.workspace_id: there is no workspace '{workspace_id}'; '0' is the default one")
