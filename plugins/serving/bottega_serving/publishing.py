@@ -21,6 +21,7 @@ from bottega.events import Received
 from bottega.iam import PolicyDocument, compile_policies, parse_policy
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.workspaces import Room
 from bottega_serving.entities import Model, Service
 from bottega_serving.events import ServiceChanged, ServiceDeleted
 from bottega_serving.feed_keys import ACTION, BUCKET, CALLERS, REPORT, ROUTE, key
@@ -116,8 +117,11 @@ class Publisher:
     async def _callers(self, service: Service) -> dict[str, Any]:
         """The users of the service's account with their policies, and the secrets of those who may call it.
 
-        A policy's conditions (the caller's address, the time) are for the data plane to judge, call by call.
+        Nobody calls a service in a workspace he may not enter, or by a grant that does not count there. A policy's
+        conditions (the caller's address, the time) are for the data plane to judge, call by call.
         """
+        rooms = await self._platform.workspaces.rooms(service.project_id)
+        room = rooms.get(service.workspace_id, Room(service.project_id))
         async with self._platform.database.read() as session:
             here = User.account_id == service.account_id
             users = (await session.exec(select(User).where(here, col(User.enabled).is_(True)))).all()
@@ -129,7 +133,9 @@ class Publisher:
                 .join(User, col(User.id) == GroupMember.user_id)
                 .where(
                     here,
-                    col(PolicyGrant.project_id).is_(None) | (col(PolicyGrant.project_id) == service.project_id),
+                    col(PolicyGrant.scope).in_(("domain", "all_projects"))
+                    | (col(PolicyGrant.project_id) == service.project_id)
+                    | (col(PolicyGrant.enterprise_project_id) == room.enterprise_project_id),
                 )
                 .order_by(Policy.name)
             )
@@ -154,7 +160,7 @@ class Publisher:
             held.setdefault(user_id, []).append(index)
         callers, allowed = {}, set()
         for user in users:
-            mine = held.get(user.id, [])
+            mine = held.get(user.id, []) if await self._enters(user, room) else []
             callers[user.id] = {
                 "name": user.name,
                 "account_id": user.account_id,
@@ -178,6 +184,12 @@ class Publisher:
             "public_keys": tokens.keys.public_pems,
             "revoked": await tokens.revoked(),
         }
+
+    async def _enters(self, user: User, room: Room) -> bool:
+        if room.opens_to(user.id):
+            return True
+        principal = await self._platform.identity.principal(user.id)
+        return await self._platform.workspaces.may_enter(principal, room, None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bottega import signing
-from bottega.entities import User
+from bottega.entities import User, Workspace
 from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
 
 BODY = {"input": [[1.0]]}
@@ -108,6 +108,30 @@ def test_policies_decide_and_say_why(
     assert (answer.status_code, "denied by statement 0 of policy" in answer.text) == (403, True), answer.text
     answer = with_token(call, token_of(running, nobody))
     assert (answer.status_code, "no statement allows modelarts:service:access" in answer.text) == (403, True)
+
+
+def test_nobody_calls_a_service_of_a_workspace_that_is_closed_to_him(
+    server: Any, running: RunningPlatform, tenant: Tenant
+) -> None:
+    owner, outsider = tenant.user([policy()]), tenant.user([policy()])
+    room = Workspace(project_id=tenant.project_id, name="closed", auth_type="PRIVATE", owner_id=owner.user_id)
+
+    async def furnish() -> None:
+        async with running.platform().database.transaction() as tx:
+            tx.session.add(room)
+        running.platform().identity.invalidate()
+
+    running.run(furnish())
+    config = server.config(server.linear(2.0, "1.0.0"))
+    body = {"service_name": "inside", "infer_type": "real-time", "workspace_id": room.id, "config": config}
+    service_id = server.client.post("/v1/{project_id}/services", body)["service_id"]
+    server.wait(service_id, "running")
+    try:
+        wait_until(partial(answers, server.call(service_id, owner), 200))
+        answer = with_token(server.call(service_id), token_of(running, outsider))
+        assert (answer.status_code, "no statement allows modelarts:service:access" in answer.text) == (403, True)
+    finally:
+        server.client.delete(f"/v1/{{project_id}}/services/{service_id}")
 
 
 def test_what_identity_changes_counts_at_once(call: Any, server: Any, running: RunningPlatform, tenant: Tenant) -> None:
