@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -292,7 +293,7 @@ class Bus:
             raise Invalid(f"'{'.'.join(tokens)}' is not a log subject; each part is letters, digits, '_' or '-'")
         await self._shared.connection.nc.publish(".".join(tokens), payload)
 
-    def tail(
+    async def tail(
         self,
         subject: str = "evt.>",
         sequence: int | None = None,
@@ -303,7 +304,23 @@ class Bus:
 
         Without `follow` it ends with the last event there is.
         """
+        async with aclosing(self.history(subject, sequence, since, follow)) as found:
+            async for _, envelope in found:
+                yield envelope
+
+    def history(
+        self,
+        subject: str = "evt.>",
+        sequence: int | None = None,
+        since: datetime | None = None,
+        follow: bool = False,
+    ) -> AsyncGenerator[tuple[int, Envelope], None]:
+        """As `tail`, each event with its sequence in the stream, from which one can go on later."""
         return tail(self._shared.connection, delivery.STREAM, subject, sequence, since, follow)
+
+    async def last_sequence(self) -> int:
+        """The sequence of the newest event in the stream."""
+        return int((await self._shared.connection.js.stream_info(delivery.STREAM)).state.last_seq)
 
     async def kv(self, bucket: str) -> KeyValue:
         """A JetStream key-value bucket, made when it is missing, by which a plugin feeds its data plane.

@@ -44,27 +44,38 @@ class Permissions:
 
 
 def project_subscriber_permissions(
-    project_id: str, name: str, *, consumer: bool = False, stream: str = EVENTS_STREAM
+    project_id: str,
+    name: str,
+    *,
+    events: Sequence[str] | None = None,
+    logs: bool = True,
+    consumer: bool = False,
+    stream: str = EVENTS_STREAM,
 ) -> Permissions:
-    """Subscribe to everything one project says, live: `evt.<project>.>` and `log.<project>.>`.
+    """Subscribe to what one project says, live: `events` (subjects, default `evt.<project>.>`) and `log.<project>.>`.
 
     With `consumer`, also create, read, acknowledge and delete one JetStream consumer of its own, so that
-    nothing is missed while away: it must be called `consumer_name(project_id, name)` and be filtered on
-    exactly `evt.<project>.>`. The filter is part of the subject that creates it and the server compares it
-    with the request, so a consumer of another project's events cannot be made. What the server does not check
-    is where a consumer delivers *to*: a holder can have its own project's past events repeated on a foreign
-    subject, so readers of `cmd.>` and `evt.>` believe the envelope's project only where it equals the
+    nothing is missed while away: it must be called `consumer_name(project_id, name, subject)` and be filtered on
+    exactly that one subject. The filter is part of the subject that creates it and the server compares it
+    with the request, so a consumer of other events cannot be made. A consumer with several filters has none of
+    them in that subject and cannot be confined, so there is none for more than one subject. What the server does
+    not check is where a consumer delivers *to*: a holder can have its own project's past events repeated on a
+    foreign subject, so readers of `cmd.>` and `evt.>` believe the envelope's project only where it equals the
     subject's.
 
-    Raises Invalid when `project_id` or `name` is not a single subject token.
+    Raises Invalid when `project_id` or `name` is not a single subject token, or `consumer` is asked for several
+    subjects.
     """
     inbox = inbox_prefix(project_id, name)
-    subscribe = (f"evt.{project_id}.>", f"log.{project_id}.>", f"{inbox}.>")
+    subjects = tuple(events) if events is not None else (f"evt.{project_id}.>",)
+    subscribe = (*subjects, *((f"log.{project_id}.>",) if logs else ()), f"{inbox}.>")
     if not consumer:
         return Permissions((), subscribe, inbox)
-    own = f"{stream}.{consumer_name(project_id, name)}"
+    if len(subjects) != 1:
+        raise Invalid("a consumer that is confined has exactly one subject")
+    own = f"{stream}.{consumer_name(project_id, name, subjects[0])}"
     publish = (
-        f"$JS.API.CONSUMER.CREATE.{own}.evt.{project_id}.>",
+        f"$JS.API.CONSUMER.CREATE.{own}.{subjects[0]}",
         f"$JS.API.CONSUMER.INFO.{own}",
         f"$JS.API.CONSUMER.MSG.NEXT.{own}",
         f"$JS.API.CONSUMER.DELETE.{own}",
@@ -95,9 +106,14 @@ def inbox_prefix(scope: str, name: str) -> str:
     return f"_INBOX.{_token(scope)}.{_token(name)}"
 
 
-def consumer_name(project_id: str, name: str) -> str:
-    """The name of the one consumer a project subscriber may have; unique among all projects and names."""
-    return f"{_token(name)}@{_token(project_id)}"
+def consumer_name(project_id: str, name: str, subject: str | None = None) -> str:
+    """The name of the one consumer a project subscriber may have; unique among all projects, names and subjects.
+
+    The subject is part of it, so that credentials with fewer rights do not reach what an earlier consumer holds.
+    """
+    whole = subject is None or subject == f"evt.{project_id}.>"
+    narrowed = "" if whole else f"-{hashlib.sha256(str(subject).encode()).hexdigest()[:12]}"
+    return f"{_token(name)}{narrowed}@{_token(project_id)}"
 
 
 def _token(text: str) -> str:

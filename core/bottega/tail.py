@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 
 import anyio
@@ -25,8 +25,11 @@ async def tail(
     sequence: int | None,
     since: datetime | None,
     follow: bool,
-) -> AsyncIterator[Envelope]:
-    """The events on `subject` from a stream sequence or a time on, else from now on, across reconnections."""
+) -> AsyncGenerator[tuple[int, Envelope], None]:
+    """The events on `subject` from a stream sequence or a time on, else from now on, across reconnections.
+
+    Each with its sequence in the stream.
+    """
     start = ConsumerConfig(deliver_policy=DeliverPolicy.NEW)
     if sequence is not None:
         start = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence)
@@ -57,7 +60,7 @@ async def tail(
                     except (ValueError, KeyError, TypeError, AttributeError) as error:
                         log.warning("tail.unreadable", subject=message.subject, reason=repr(error))
                         continue
-                    yield envelope
+                    yield metadata.sequence.stream, envelope
             return
         except (PullLost, nats.errors.Error) as reason:
             log.info("tail.reattach", subject=subject, reason=str(reason))
