@@ -56,6 +56,8 @@ class WorkloadSpec(BaseModel):
     may_write: list[str] = []
     session_policy: dict[str, Any] | None = None
     """Limits what the workload's token may do beyond the rights of the user it acts for; None: objects only."""
+    agency_id: str | None = None
+    """The agency that asked for it, set by the platform: its rights are the workload's, instead of the user's."""
     nats_publish: list[str] = []
     nats_subscribe: list[str] = []
     timeout_s: float | None = None

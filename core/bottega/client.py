@@ -45,15 +45,18 @@ class SigningAuth(httpx.Auth):
 
     requires_request_body = True
 
-    def __init__(self, access_key: str, secret_key: str) -> None:
+    def __init__(self, access_key: str, secret_key: str, security_token: str | None = None) -> None:
         self._keys = (access_key, secret_key)
+        self._security_token = security_token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         headers = {"Content-Type": request.headers["Content-Type"]} if "Content-Type" in request.headers else {}
         if headers and not headers["Content-Type"].startswith("application/json"):
             # Bodies that are not JSON (uploads) are not hashed, as the official client does (sdk_spec §1.2).
             headers["X-Sdk-Content-Sha256"] = "UNSIGNED-PAYLOAD"
-        signed = signing.sign(request.method, str(request.url), headers, request.content, *self._keys)
+        token = self._security_token
+        url, body = str(request.url), request.content
+        signed = signing.sign(request.method, url, headers, body, *self._keys, security_token=token)
         request.headers.update(signed)
         yield request
 

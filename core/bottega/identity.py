@@ -95,6 +95,7 @@ class Identity:
             self._users,
             self._keys,
             self._tokens,
+            self._temporary,
             self._projects,
             self._accounts,
             self._buckets,
@@ -216,10 +217,14 @@ class Identity:
     async def issue_workload_token(self, workload: Workload, expires_s: float) -> str:
         """The short-lived identity of a workload: acts for its user, in its project, limited by its spec's policy.
 
-        Where an agency is authorized for the user, it acts with that one's rights (003 §9).
+        What somebody asked for by an agency acts by that agency, and no longer than it lasts.
         """
         policy = workload.spec.get("session_policy")
-        principal = await self.delegate(await self.principal(workload.user_id, scope=workload.project_id))
+        principal = await self.principal(workload.user_id, scope=workload.project_id)
+        agency_id = workload.spec.get("agency_id")
+        if agency_id is not None:
+            account_id = (await self.project(workload.project_id)).account_id
+            principal = replace(principal, account_id=account_id, is_account_root=False, agency_id=agency_id)
         return self.issue_token(
             principal,
             expires_s,

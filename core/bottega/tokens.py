@@ -164,16 +164,19 @@ class Tokens:
         session_policy: str | None = None,
         audience: str | None = None,
     ) -> str:
-        """A token for `principal`, its scope, agency and limits included.
+        """A token for `principal`, its scope, agency and limits included; it does not outlive the principal's own.
 
         :param audience: what else than ``X-Auth-Token`` it is for; it is then good for nothing else.
         """
         now = now_ms() / 1000
+        until = now + expires_s
+        if principal.expires_at is not None:
+            until = min(until, principal.expires_at / 1000)
         claims = {
             "sub": principal.user_id,
             "acc": principal.account_id,
             "iat": now,
-            "exp": now + expires_s,
+            "exp": until,
             "jti": secrets.token_hex(9),
             "prj": principal.scope,
             "agy": principal.agency_id,

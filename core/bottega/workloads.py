@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sqlalchemy import update
@@ -19,13 +19,16 @@ from bottega.backends import (
     WorkloadStarted,
     WorkloadStopRequested,
 )
-from bottega.context import now_ms
+from bottega.context import current, now_ms
 from bottega.database import AsyncSession, Database, Transaction
 from bottega.entities import DEFAULT_WORKSPACE, Workload
 from bottega.errors import Invalid, NotFound, Unavailable
 from bottega.urn import Urn
 
 FINAL = ("succeeded", "failed", "stopped")
+
+Admission = Callable[[AsyncSession, Workload], Awaitable[None]]
+"""Looks at a workload that is asked for, in the transaction that asks; raises an ApiError to refuse it."""
 
 
 def workload_urn(workload: Workload) -> str:
@@ -38,6 +41,8 @@ class Workloads:
     def __init__(self, database: Database, backends: Callable[[], dict[str, Backend]]) -> None:
         self._database = database.bind("core")
         self._backends = backends
+        self.admissions: list[Admission] = []
+        """Whom each workload needs to pass; a plugin adds its own when it starts (a budget that is spent refuses)."""
 
     def flavors(self, kind: str | None = None) -> list[Flavor]:
         """The flavors of all backends, or those offered for `kind` of workload."""
@@ -53,6 +58,11 @@ class Workloads:
         names = ", ".join(f.id for f in offered) or "none; no backend plugin is on"
         raise Invalid(f"flavor '{flavor_id}' is not offered for {kind}; there are: {names}")
 
+    async def admit(self, session: AsyncSession, workload: Workload) -> None:
+        """Raises what an admission raises. `request` asks by itself; who requests later may ask ahead, with a draft."""
+        for admission in self.admissions:
+            await admission(session, workload)
+
     async def request(
         self,
         tx: Transaction,
@@ -66,7 +76,10 @@ class Workloads:
         workspace_id: str = DEFAULT_WORKSPACE,
         node_count: int = 1,
     ) -> Workload:
-        """Ask for a workload that serves `resource_urn`; it starts after the transaction commits."""
+        """Ask for a workload that serves `resource_urn`; it starts after the transaction commits.
+
+        Raises Invalid for an unknown flavor, and what an admission raises.
+        """
         flavor = self.flavor(flavor_id, kind)
         workload = Workload(
             project_id=project_id,
@@ -77,8 +90,9 @@ class Workloads:
             backend=flavor.backend,
             flavor=flavor.id,
             node_count=node_count,
-            spec=spec.model_dump(mode="json"),
+            spec=spec.model_dump(mode="json") | {"agency_id": current().principal.agency_id or spec.agency_id},
         )
+        await self.admit(tx.session, workload)
         tx.session.add(workload)
         await tx.session.flush()
         self._as_core(tx).emit(
@@ -93,12 +107,12 @@ class Workloads:
         )
         return workload
 
-    async def stop(self, tx: Transaction, workload_id: str) -> bool:
-        """Ask a workload to end; False when it already has, or was already asked."""
+    async def stop(self, tx: Transaction, workload_id: str, reason: str = "") -> bool:
+        """Ask a workload to end, and say why; False when it already has, or was already asked."""
         workload = await self.get(tx.session, workload_id)
         if workload.state in FINAL or workload.stop_requested_at:
             return False
-        workload.stop_requested_at = now_ms()
+        workload.stop_requested_at, workload.reason = now_ms(), reason
         tx.session.add(workload)
         self._as_core(tx).emit(
             WorkloadStopRequested(workload_id=workload.id, backend=workload.backend), workload_urn(workload)
@@ -168,6 +182,8 @@ class Workloads:
             workload = await self._lock(tx, workload_id)
             if workload.state in FINAL:
                 return
+            if state == "stopped" and workload.reason:
+                reason = workload.reason  # who asked knows better than the backend
             workload.state, workload.reason, workload.exit_code = state, reason, exit_code
             workload.finished_at = at or now_ms()
             tx.session.add(workload)

@@ -34,6 +34,13 @@ ACTIONS: tuple[Action, ...] = (
         "updateCredential",
     ),
     Action("iam:credentials:deleteCredential", "Delete an access key", "credential", "deleteCredential"),
+    Action(
+        "iam:credentials:createTemporaryAccessKey",
+        "Make a temporary access key for oneself",
+        "credential",
+        "createTemporaryAccessKey",
+    ),
+    Action("iam:agencies:assume", "Act for the account that made an agency", "agency", "assumeAgency"),
     Action("iam:roles:listRoles", "List system and custom policies", "role"),
     Action("iam:roles:getRole", "See a policy", "role"),
     Action("iam:roles:createRole", "Make a custom policy", "role", "createRole"),

@@ -14,6 +14,7 @@ from .passwords import Passwords
 from .policies import Policies
 from .policy_routes import add_grant_routes, add_policy_routes
 from .project_routes import add_account_routes, add_project_routes, add_workspace_routes
+from .temporary_key_routes import add_temporary_key_routes
 from .token_routes import add_token_routes
 from .user_routes import add_credential_routes, add_group_routes, add_user_routes
 from .users import Users
@@ -28,6 +29,7 @@ def router(platform: Platform) -> APIRouter:
     add_user_routes(router, platform, users, groups, login)
     add_group_routes(router, platform, users, groups)
     add_credential_routes(router, Credentials(platform))
+    add_temporary_key_routes(router, platform)
     add_policy_routes(router, platform, policies)
     add_grant_routes(router, platform, policies)
     add_account_routes(router, platform, accounts)
