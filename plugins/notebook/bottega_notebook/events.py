@@ -6,11 +6,12 @@ from bottega.events import Event
 
 
 class NotebookCreated(Event, type="notebook.instance.created.v1"):
-    """A notebook was created; its first start has been asked for."""
+    """A notebook was created; its first start has been asked for. Its disk of `capacity_gb` is there from now on."""
 
     notebook_id: str
     name: str
     flavor: str
+    capacity_gb: int = 5
 
 
 class NotebookStarted(Event, type="notebook.instance.started.v1"):

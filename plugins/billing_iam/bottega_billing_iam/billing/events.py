@@ -1,4 +1,4 @@
-"""Events of the plugin `billing`."""
+"""Events of the plugin `billing`, and what it reads of those of others."""
 
 from __future__ import annotations
 
@@ -17,3 +17,37 @@ class EntryPosted(Event, type="billing.entry.posted.v1"):
     at: int
     unit: str
     moved: int
+
+
+class ApiCalled(Event, type="core.api.called.v1"):
+    """Read of the core: a call that changed something, or was refused."""
+
+    request_id: str
+    status: int
+    action: str | None
+    resource: str | None
+    account_id: str | None
+    user_id: str | None
+    at: int
+
+
+class CallsCounted(Event, type="serving.calls.counted.v1"):
+    """Read of the plugin `serving`: predictions since the last such event."""
+
+    service_id: str
+    calls: int
+    failed: int
+
+
+class NotebookCreated(Event, type="notebook.instance.created.v1"):
+    """Read of the plugin `notebook`: it has a disk of so many GB from now on."""
+
+    notebook_id: str
+    name: str
+    capacity_gb: int = 5
+
+
+class NotebookDeleted(Event, type="notebook.instance.deleted.v1"):
+    """Read of the plugin `notebook`."""
+
+    notebook_id: str

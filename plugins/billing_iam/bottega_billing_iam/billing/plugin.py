@@ -29,10 +29,10 @@ def bottega_settings() -> type[BaseModel]:
 
 @hookimpl
 def bottega_entities() -> Entities:
-    from .entities import PriceVersion, UsageRecord
+    from .entities import Invoice, InvoicedEntry, Order, PriceVersion, UsageRecord
     from .ledger_entities import Entry, Payer, Posting
 
-    tables = (UsageRecord, PriceVersion, Payer, Entry, Posting)
+    tables = (UsageRecord, PriceVersion, Order, Invoice, InvoicedEntry, Payer, Entry, Posting)
     return Entities(tables, Path(__file__).parent / "migrations")
 
 
@@ -55,10 +55,14 @@ def bottega_actions() -> Iterable[Action]:
 def bottega_subscribe(bus: Bus) -> None:
     from bottega.backends import WorkloadFinished, WorkloadStarted
 
-    from . import metering
+    from . import events, metering
 
     bus.on(WorkloadStarted, metering.on_started)
     bus.on(WorkloadFinished, metering.on_finished)
+    bus.on(events.NotebookCreated, metering.on_notebook_created)
+    bus.on(events.NotebookDeleted, metering.on_notebook_deleted)
+    bus.on(events.ApiCalled, metering.on_called)
+    bus.on(events.CallsCounted, metering.on_calls_counted)
 
 
 @hookimpl
@@ -72,13 +76,15 @@ def bottega_routes(platform: Platform) -> APIRouter:
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
     """Adopt the price list; one that would change the past leaves this plugin broken and the rest running."""
     from . import prices
+    from .settlement import Settlements
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         offered = prices.PriceList.read(platform.settings.price_list or prices.SHIPPED)
         async with platform.database.transaction() as tx:
             await prices.adopt(tx, offered)
-        yield
+        async with Settlements(platform).running():
+            yield
 
     return running()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from bisect import bisect_right
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +23,10 @@ from .entities import PriceVersion
 SHIPPED = Path(__file__).parent / "prices.toml"
 MICRO = 1_000_000
 """Amounts are kept as whole millionths of the currency's unit."""
+MONTH_HOURS = 720
+GB = 2**30
+RATE = 3600 * MONTH_HOURS * GB
+"""Rates are whole numbers because every price is one of these parts of a millionth a second."""
 
 
 def _price(value: Any) -> Decimal:
@@ -39,11 +45,27 @@ Price = Annotated[Decimal, BeforeValidator(_price)]
 
 
 class StoragePrice(BaseModel):
-    """What a notebook's disk costs beyond its free part. Shown, and not yet metered."""
+    """What keeping data costs: a notebook's disk (002 §4.1.2) and the objects of a bucket, each beyond its free part.
+
+    A month counts 720 hours, a GB 2**30 bytes. The free part is per disk and per bucket.
+    """
 
     model_config = ConfigDict(extra="forbid")
     free_gb: int = Field(5, ge=0)
     gb_month: Price = Decimal(0)
+    object_free_gb: int = Field(0, ge=0)
+    object_gb_month: Price = Decimal(0)
+
+
+class PackageOffer(BaseModel):
+    """Prepaid time: `hours` of one node of any of `flavors` and `kinds` (empty: of all), for so many months."""
+
+    model_config = ConfigDict(extra="forbid")
+    hours: int = Field(ge=1, le=10_000_000)
+    months: int = Field(12, ge=1, le=60)
+    price: Price
+    flavors: list[str] = []
+    kinds: list[str] = []
 
 
 class Version(BaseModel):
@@ -55,21 +77,53 @@ class Version(BaseModel):
     default: Price
     flavors: dict[str, Price] = {}
     free_kinds: list[str] = []
+    free_services: list[str] = ["batch", "edge"]
+    """Kinds of service that cost nothing (002 §7.3-7.4)."""
     storage: StoragePrice = StoragePrice()
+    calls: dict[str, Price] = {}
+    """Of one successful call, by its IAM action; a price of a one-time service is one of these."""
+    packages: dict[str, PackageOffer] = {}
+    pools: dict[str, Price] = {}
+    """Of one node of a dedicated pool and month, by flavor; without one, 720 hours of the flavor."""
 
-    @property
+    @cached_property
     def begins(self) -> int:
         return int(self.valid_from.timestamp() * 1000)
 
     def micro_per_hour(self, flavor: str, kind: str) -> int:
         """The price of an hour of one node, in millionths."""
-        if kind in self.free_kinds:
+        if kind in self.free_kinds or kind in self.free_services:
             return 0
-        return int(self.flavors.get(flavor, self.default) * MICRO)
+        return self._micro.get(flavor, self._micro[""])
 
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+    def rate(self, measure: str, flavor: str, kind: str, quantity: int) -> int:
+        """What `quantity` costs while it lasts, in parts of which `RATE` a second are a millionth.
+
+        :param measure: ``node`` (of a flavor), ``gb`` (of a notebook's disk) or ``byte`` (of a bucket).
+        """
+        storage = self.storage
+        match measure:
+            case "node":
+                return self.micro_per_hour(flavor, kind) * quantity * MONTH_HOURS * GB
+            case "gb":
+                return int(storage.gb_month * MICRO) * max(0, quantity - storage.free_gb) * GB
+            case "byte":
+                return int(storage.object_gb_month * MICRO) * max(0, quantity - storage.object_free_gb * GB)
+            case _:
+                return 0
+
+    def micro_per_call(self, action: str) -> int:
+        return int(self.calls.get(action, 0) * MICRO)
+
+    def micro_per_pool_month(self, flavor: str) -> int:
+        """The price of one node of a dedicated pool and month."""
+        if flavor in self.pools:
+            return int(self.pools[flavor] * MICRO)
+        return self.micro_per_hour(flavor, "pool") * MONTH_HOURS
+
+    @cached_property
+    def _micro(self) -> dict[str, int]:
+        return {flavor: int(price * MICRO) for flavor, price in {**self.flavors, "": self.default}.items()}
 
 
 class PriceList(BaseModel):
@@ -86,6 +140,16 @@ class PriceList(BaseModel):
                 raise ValueError(f"two versions have the same {what}")
         return self
 
+    def at(self, moment: int) -> Version | None:
+        """The version that holds at a time (epoch ms); None before the first."""
+        index = bisect_right([version.begins for version in self.versions], moment)
+        return self.versions[index - 1] if index else None
+
+    def micro_per_hour(self, flavor: str, kind: str, at: int) -> int:
+        """The price of an hour of one node at a time (epoch ms), in millionths."""
+        version = self.at(at)
+        return version.micro_per_hour(flavor, kind) if version else 0
+
     @classmethod
     def read(cls, path: Path) -> PriceList:
         """Raises ConfigError, naming each mistake."""
@@ -96,7 +160,7 @@ class PriceList(BaseModel):
         except tomllib.TOMLDecodeError as e:
             raise ConfigError(f"the price list {path} is not valid TOML: {e}") from e
         except ValidationError as e:
-            problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
+            problems = "; ".join(f"{_place(p['loc'])}: {p['msg']}" for p in e.errors())
             raise ConfigError(f"the price list {path}: {problems}") from e
 
 
@@ -112,7 +176,7 @@ async def adopt(tx: Transaction, offered: PriceList) -> None:
         row = known.get(version.version)
         if row is not None and row.currency != offered.currency:
             raise ConfigError(f"the price list is in {offered.currency}; the bills so far are in {row.currency}")
-        if row is not None and row.digest == version.digest:
+        if row is not None and Version.model_validate(row.document) == version:
             continue
         if row is not None and row.valid_from <= now:
             raise ConfigError(f"price version '{version.version}' has begun and cannot change; add a later version")
@@ -123,13 +187,29 @@ async def adopt(tx: Transaction, offered: PriceList) -> None:
                 version=version.version,
                 currency=offered.currency,
                 valid_from=version.begins,
-                digest=version.digest,
+                digest=hashlib.sha256(version.model_dump_json().encode()).hexdigest(),
                 document=version.model_dump(mode="json"),
             )
         )
 
 
+def _place(loc: Sequence[int | str]) -> str:
+    """Where in the file: ``versions[2].flavors.local.small``, counted from 1 as one counts tables by hand."""
+    place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return place.lstrip(".") or "the file"
+
+
 async def load(session: AsyncSession) -> PriceList:
     """Every version ever adopted."""
-    rows: Sequence[PriceVersion] = (await session.exec(select(PriceVersion))).all()
-    return PriceList(currency=rows[0].currency, versions=[Version.model_validate(row.document) for row in rows])
+    digests = (await session.exec(select(PriceVersion.digest).order_by(PriceVersion.version))).all()
+    known = _loaded.get(tuple(digests))
+    if known is None:
+        rows: Sequence[PriceVersion] = (await session.exec(select(PriceVersion))).all()
+        versions = [Version.model_validate(row.document) for row in rows]
+        _loaded.clear()
+        known = _loaded[tuple(digests)] = PriceList(currency=rows[0].currency, versions=versions)
+    return known
+
+
+_loaded: dict[tuple[str, ...], PriceList] = {}
+"""The list read last, by the digests of its versions."""

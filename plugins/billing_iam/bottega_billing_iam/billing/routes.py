@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query
-from sqlmodel import col, or_, select
+from fastapi import APIRouter
 
 from bottega.context import now_ms
-from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 
-from .bill import GroupBy, cents, exact, make_bill
-from .entities import UsageRecord
+from .asked import VIEW, Asked, asking
+from .bill import cents, check_group, exact, read_bill
 from .prices import load
 
 
@@ -23,36 +20,25 @@ def router(platform: Platform) -> APIRouter:
 
     @router.get("/v2/{project_id}/bills")
     async def show_bill(
-        start: Annotated[str | None, Query(alias="from")] = None,
-        end: Annotated[str | None, Query(alias="to")] = None,
-        group_by: GroupBy = "resource",
-        scope: Literal["project", "account"] = "project",
+        group_by: str = "resource",
+        asked: Asked = asking(),
         page: Page = paging(100),
-        caller: Caller = requires("bss:bill:view"),
+        caller: Caller = requires(VIEW),
     ) -> dict[str, Any]:
         """The bill of the project, or of the whole account, from the month's beginning to now unless told otherwise.
 
-        ``from`` and ``to`` are epoch milliseconds or dates and times in ISO 8601 (UTC when they say nothing). The
-        amounts of the records are exact to a millionth, the total is rounded to the cent once.
+        ``group_by`` is ``resource``, ``account``, ``project``, ``workspace``, ``user``, ``flavor``, ``kind``, ``day``
+        or ``tag:<key>``. ``from`` and ``to`` are epoch milliseconds or dates and times in ISO 8601 (UTC when they say
+        nothing). The amounts of the records are exact to a millionth, the total is rounded to the cent once.
+        ``tag=key:value``, ``user_id`` and ``workspace_id`` show a part of it.
         """
         now = now_ms()
-        begin = _moment("from", start) if start else _month(now)
-        until = _moment("to", end) if end else now
-        if until < begin:
-            raise Invalid("to: lies before from")
-        if scope == "account":
-            wanted = UsageRecord.account_id == await caller.check_account("bss:bill:view")
-        else:
-            wanted = UsageRecord.project_id == caller.project_id
-        overlapping = (
-            wanted,
-            UsageRecord.started_at < until,
-            or_(col(UsageRecord.finished_at).is_(None), col(UsageRecord.finished_at) > begin),
-        )
+        check_group(group_by)
+        begin, until = asked.period(now)
+        wanted = await asked.scope(caller)
         async with platform.database.read() as session:
-            usages = (await session.exec(select(UsageRecord).where(*overlapping))).all()
             prices = await load(session)
-        bill = make_bill(usages, prices.versions, begin, until, now, group_by)
+            bill = await read_bill(session, wanted, prices, begin, until, now, group_by)
         return {
             "currency": prices.currency,
             "from": begin,
@@ -81,19 +67,3 @@ def router(platform: Platform) -> APIRouter:
             return (await load(session)).model_dump(mode="json")
 
     return router
-
-
-def _moment(what: str, text: str) -> int:
-    """Epoch ms. Raises Invalid."""
-    if text.isdecimal() and len(text) <= 15:
-        return int(text)
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f"{what}: {text!r} is neither epoch milliseconds nor a date such as 2026-01-31") from None
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _month(now: int) -> int:
-    today = datetime.fromtimestamp(now / 1000, UTC)
-    return int(datetime(today.year, today.month, 1, tzinfo=UTC).timestamp() * 1000)
