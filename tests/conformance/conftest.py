@@ -75,6 +75,7 @@ class Table:
 
 TABLES = [
     Table("iam", "huaweicloudsdkiam.v3.IamClient"),
+    Table("smn", "huaweicloudsdksmn.v2.SmnClient"),
 ]
 
 

@@ -34,8 +34,8 @@ _LINK = "whoever got a message has its subscription's unguessable name"
 
 def router(platform: Platform) -> APIRouter:
     router = APIRouter()
+    router.include_router(_filters(platform))  # before the paths in which anything may stand in its place
     router.include_router(_kept(platform))
-    router.include_router(_filters(platform))
     router.include_router(_answers(platform))
     return router
 
