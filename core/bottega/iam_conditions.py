@@ -4,6 +4,10 @@ A statement's ``Condition`` is ``{operator: {key: [values]}}``. All operators an
 of the values one has to match (``Not…`` operators: none may match). A key that the request does not
 carry makes an operator false, a ``Not…`` operator true, and an operator with the suffix ``IfExists``
 true. A value of the request that cannot be read as the operator's type matches nothing.
+
+A key may have several values (a list): then one of them has to match, for a ``Not…`` operator all. Before the
+operator, ``ForAnyValue:`` asks that one of them passes the operator's test (no key: false), ``ForAllValues:`` that
+all do (no key: true).
 """
 
 from __future__ import annotations
@@ -19,9 +23,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from bottega.errors import Invalid
-
-ContextValue = str | int | float | bool | datetime | None
+ContextValue = str | int | float | bool | datetime | Sequence[str] | None
 Context = Mapping[str, ContextValue]
 Test = Callable[[Any], bool]
 
@@ -29,17 +31,23 @@ GLOBAL_KEYS = (
     "g:CurrentTime",
     "g:DomainId",
     "g:DomainName",
+    "g:EnterpriseProjectId",
+    "g:MFAAge",
     "g:MFAPresent",
     "g:ProjectId",
     "g:ProjectName",
     "g:SourceIp",
+    "g:TokenAge",
     "g:UserId",
     "g:UserName",
 )
-"""Keys that hold for every action; all others are ``service:key``."""
+"""Keys that hold for every action; all others are ``service:key``. Ages are in seconds."""
+RESOURCE_TAG = "g:ResourceTag/"
+"""Before the key of a tag of the resource acted on."""
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_./-]+")
 _IF_EXISTS = "IfExists"
+_ANY, _ALL = "ForAnyValue:", "ForAllValues:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +59,16 @@ class Condition:
     values: tuple[str, ...]
     if_missing: bool = field(repr=False)
     test: Test = field(repr=False, compare=False)
+    any_value: bool = field(repr=False)
 
     def holds(self, context: Context) -> bool:
         value = context.get(self.key)
-        return self.if_missing if value is None else self.test(value)
+        if value is None:
+            return self.if_missing
+        if isinstance(value, list | tuple):
+            some = any if self.any_value else all
+            return some(self.test(one) for one in value) if value else self.if_missing
+        return self.test(value)
 
 
 def glob(pattern: str) -> Callable[[str], bool]:
@@ -84,26 +98,34 @@ def glob(pattern: str) -> Callable[[str], bool]:
     return match
 
 
-def parse_conditions(element: object, at: str) -> tuple[Condition, ...]:
+def parse_conditions(element: object, at: str, wrong: Callable[[str, str], None]) -> tuple[Condition, ...]:
     """Check and build the ``Condition`` of a statement, found at the position ``at``.
 
-    Raises:
-        Invalid: the wrong shape, an unknown operator or key, or a value that is not of the operator's type.
+    :param wrong: told the position and reason of each mistake: the wrong shape, an unknown operator or key, or a
+        value that is not of the operator's type. What has one is left out.
     """
     right = 'write {"StringEquals": {"g:UserName": ["alice"]}}'
     if not isinstance(element, dict) or not element:
-        raise Invalid(f"{at} must be an object of operators: {right}")
+        wrong(at, f"must be an object of operators: {right}")
+        return ()
     conditions = []
     for operator, keys in element.items():
         here = pointer(at, operator)
-        if operator.removesuffix(_IF_EXISTS) not in _OPERATORS or operator in _NULL_IF_EXISTS:
+        name = _base(operator)
+        if name not in _OPERATORS or (name in _NULL_CHECKS and name != operator):
             near = get_close_matches(operator, _OPERATORS, 1)
-            right = near[0] if near else f"one of {', '.join(_OPERATORS)}"
-            raise Invalid(f"{here}: {operator!r} is not an operator: write {right}")
-        if not isinstance(keys, dict) or not keys:
-            raise Invalid(f"{here} must be an object of keys: {right}")
-        conditions += [_condition(operator, key, values, pointer(here, key)) for key, values in keys.items()]
+            wrong(here, f"{operator!r} is not an operator: write {near[0] if near else 'one of ' + _LIST}")
+        elif not isinstance(keys, dict) or not keys:
+            wrong(here, f"must be an object of keys: {right}")
+        else:
+            found = [_condition(operator, key, values, pointer(here, key), wrong) for key, values in keys.items()]
+            conditions += [condition for condition in found if condition is not None]
     return tuple(conditions)
+
+
+def _base(operator: str) -> str:
+    """An operator without ``ForAnyValue:``, ``ForAllValues:`` and ``IfExists``."""
+    return operator.removeprefix(_ANY).removeprefix(_ALL).removesuffix(_IF_EXISTS)
 
 
 def pointer(at: str, *parts: str | int) -> str:
@@ -111,31 +133,43 @@ def pointer(at: str, *parts: str | int) -> str:
     return at + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def _condition(operator: str, key: str, element: object, at: str) -> Condition:
-    if key.startswith("g:") and key not in GLOBAL_KEYS:
-        raise Invalid(f"{at}: {key!r} is not a global key: write one of {', '.join(GLOBAL_KEYS)}")
-    if not _KEY.fullmatch(key):
-        raise Invalid(f"{at}: {key!r} is not a condition key: write one such as g:UserName or obs:prefix")
-    name = operator.removesuffix(_IF_EXISTS)
+def _condition(
+    operator: str, key: str, element: object, at: str, wrong: Callable[[str, str], None]
+) -> Condition | None:
+    tag = key.startswith(RESOURCE_TAG) and key != RESOURCE_TAG
+    if key.startswith("g:") and key not in GLOBAL_KEYS and not tag:
+        wrong(at, f"{key!r} is not a global key: write one of {', '.join(GLOBAL_KEYS)} or {RESOURCE_TAG}<key>")
+        return None
+    if not tag and not _KEY.fullmatch(key):
+        wrong(at, f"{key!r} is not a condition key: write one such as g:UserName or obs:prefix")
+        return None
+    name = _base(operator)
     build = _OPERATORS[name]
     given = element if isinstance(element, list) else [element]
     if not given:
-        raise Invalid(f"{at} is empty: give at least one value")
+        wrong(at, "is empty: give at least one value")
     values = []
     for index, value in enumerate(given):
         here = pointer(at, index) if isinstance(element, list) else at
         if not isinstance(value, str | int | float):
-            raise Invalid(f"{here} must be a text, a number or a truth value, not {json_kind(value)}")
+            wrong(here, f"must be a text, a number or a truth value, not {json_kind(value)}")
+            continue
         try:
             build([_text(value)])
         except ValueError as error:
-            raise Invalid(f"{here}: {error}") from None
+            wrong(here, str(error))
+            continue
         values.append(_text(value))
+    if not values:
+        return None
     if name in _NULL_CHECKS:
         wanted = {_boolean(value) for value in values}
-        return Condition(operator, key, tuple(values), True in wanted, lambda _: False in wanted)
-    if_missing = "Not" in name or name != operator
-    return Condition(operator, key, tuple(values), if_missing, build(values))
+        return Condition(operator, key, tuple(values), True in wanted, lambda _: False in wanted, True)
+    negated = "Not" in name
+    if_missing = operator.endswith(_IF_EXISTS) or operator.startswith(_ALL)
+    if_missing = if_missing or (negated and not operator.startswith(_ANY))
+    any_value = operator.startswith(_ANY) or not (negated or operator.startswith(_ALL))
+    return Condition(operator, key, tuple(values), if_missing, build(values), any_value)
 
 
 def json_kind(value: object) -> str:
@@ -276,5 +310,5 @@ def _operators() -> dict[str, Callable[[Sequence[str]], Test]]:
 
 
 _NULL_CHECKS = frozenset({"IsNull", "Null"})
-_NULL_IF_EXISTS = frozenset({"IsNullIfExists", "NullIfExists"})
 _OPERATORS = _operators()
+_LIST = ", ".join(_OPERATORS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from bottega.errors import Invalid
-from bottega.iam import PolicyDocument, PolicySet, compile_policies, parse_policy
+from bottega.iam import InvalidPolicy, PolicyDocument, PolicySet, check_policy, compile_policies, parse_policy
 from bottega.iam_conditions import Context, ContextValue
 
 
@@ -242,6 +243,61 @@ def test_condition_operators(operator: str, key: str, values: object, value: Any
             assert holds(operator + "IfExists", key, values, nothing) is True
 
 
+@pytest.mark.parametrize(
+    ("operator", "given", "expected"),
+    [
+        ("StringEquals", ["a", "x"], True),
+        ("StringEquals", ["x", "y"], False),
+        ("StringNotEquals", ["x", "y"], True),
+        ("StringNotEquals", ["a", "y"], False),
+        ("StringEquals", [], False),
+        ("ForAnyValue:StringEquals", ["a", "x"], True),
+        ("ForAnyValue:StringEquals", ["x"], False),
+        ("ForAnyValue:StringNotEquals", ["a", "x"], True),
+        ("ForAnyValue:StringNotEquals", ["a", "b"], False),
+        ("ForAnyValue:StringNotEquals", None, False),
+        ("ForAnyValue:StringNotEqualsIfExists", None, True),
+        ("ForAllValues:StringEquals", ["a", "b"], True),
+        ("ForAllValues:StringEquals", ["a", "x"], False),
+        ("ForAllValues:StringEquals", None, True),
+        ("ForAllValues:StringEquals", [], True),
+        ("ForAllValues:StringNotEquals", ["x", "a"], False),
+        ("ForAllValues:NumberLessThanIfExists", ["1", "2"], False),
+    ],
+)
+def test_keys_with_several_values(operator: str, given: list[str] | None, expected: bool) -> None:
+    values: list[Any] = [0] if "Number" in operator else ["a", "b"]
+    assert holds(operator, "obs:names", values, {"obs:names": given}) is expected
+    if given and len(given) == 1:
+        assert holds(operator, "obs:names", values, {"obs:names": given[0]}) is expected
+
+
+def test_a_condition_may_ask_for_a_tag_of_the_resource() -> None:
+    team = "g:ResourceTag/team"
+    assert holds("StringEquals", team, ["vision"], {team: "vision"})
+    assert not holds("StringEquals", team, ["vision"], {})
+    assert policies(policy(allow("a:b:c", Condition={"Null": {team: "true"}}))).asks_for_tags
+    assert not policies(ADMIN).asks_for_tags
+    with pytest.raises(Invalid, match="'g:ResourceTag/' is not a global key"):
+        policy(allow("a:b:c", Condition={"StringEquals": {"g:ResourceTag/": "x"}}))
+
+
+def test_examining_says_what_keeps_a_statement_from_applying() -> None:
+    elsewhere = allow("modelarts:notebook:*", Resource=["notebook:2"])
+    for_others = allow("modelarts:notebook:get", Condition={"StringEquals": {"g:UserName": ["bob"]}})
+    found = policies(
+        policy(elsewhere, for_others, allow("obs:*:*"), deny("modelarts:*:delete"), name="mine"),
+        parse_policy(SDRS_ADMINISTRATOR.replace("SDRS", "modelarts"), "role"),
+        ADMIN,
+    ).examine("modelarts:notebook:get", "notebook:1", {"g:UserName": "ann"})
+    assert [(one.attached.document.name, one.statement, one.obstacle) for one in found] == [
+        ("mine", 0, "the resource notebook:1 is not among notebook:2"),
+        ("mine", 1, "g:UserName is ann, and the condition is StringEquals bob"),
+        ("role", 0, "it depends on Tenant Guest, Server Administrator, which is not attached"),
+        ("ModelArts Admin", 0, None),
+    ]
+
+
 def test_null_asks_whether_the_key_is_there() -> None:
     assert holds("IsNull", "g:UserName", ["true"], {})
     assert not holds("Null", "g:UserName", "false", {"g:UserName": None})
@@ -278,14 +334,26 @@ def test_many_different_actions_do_not_grow_a_policy_set_without_bound() -> None
     [
         ('{"Version": "1.1",\n "Statement": }', "line 2 column 15: not JSON: Expecting value"),
         (b"\xff", "byte 0: not UTF-8 text: save the policy as UTF-8"),
-        ('{"Version": "1.1", "Version": "1.0"}', "'Version' stands twice in one object: write it once"),
+        (
+            '{"Version": "1.1", "Version": "1.0", "Statement": [{"Effect": "Deny", "Action": "*"}]}',
+            "'Version' stands twice in one object: write it once",
+        ),
         ("[]", 'the policy is a list: write {"Version": "1.1", "Statement": [...]}'),
-        ("{}", '/Version is null: write "1.1" (fine-grained) or "1.0" (role-based)'),
-        ('{"Version": 1.1}', '/Version is 1.1: write "1.1" (fine-grained) or "1.0" (role-based)'),
+        (
+            "{}",
+            (
+                '/Version is null: write "1.1" (fine-grained) or "1.0" (role-based); '
+                "/Statement is missing: write a list of statements"
+            ),
+        ),
+        (
+            '{"Version": 1.1, "Statement": [{"Effect": "Deny", "Action": "*"}]}',
+            '/Version is 1.1: write "1.1" (fine-grained) or "1.0" (role-based)',
+        ),
         ('{"Version": "1.1"}', "/Statement is missing: write a list of statements"),
         ('{"Version": "1.1", "Statement": []}', "/Statement is empty: write a list of statements"),
         (
-            '{"Version": "1.1", "Statement": [], "Depends": []}',
+            '{"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": "*"}], "Depends": []}',
             '/Depends: "Depends" does not belong here: version 1.1 knows Version, Statement',
         ),
         (
@@ -376,6 +444,55 @@ def test_what_is_wrong_with_a_document(text: str | bytes, message: str) -> None:
 def test_what_is_wrong_with_a_statement(statement: object, message: str) -> None:
     with pytest.raises(Invalid, match=f"^{re.escape(message)}"):
         parse_policy({"Version": "1.1", "Statement": [allow("*"), statement]})
+
+
+def test_every_mistake_is_told() -> None:
+    document = {
+        "Version": "1.1",
+        "Depends": [],
+        "Statement": [
+            {"Effect": "allow", "Action": ["a:b:c", "nothing", 7]},
+            "x",
+            {
+                "Effect": "Deny",
+                "Resource": [""],
+                "Condition": {
+                    "StringEqual": {"g:UserName": "a"},
+                    "NumberEquals": {"a:b": [1, "two", "three"], "g:Nothing": 1},
+                },
+            },
+        ],
+    }
+    for form in (document, json.dumps(document)):
+        found = check_policy(form)
+        assert [problem.position for problem in found] == [
+            "/Depends",
+            "/Statement/0/Effect",
+            "/Statement/0/Action/2",
+            "/Statement/0/Action/1",
+            "/Statement/1",
+            "/Statement/2",
+            "/Statement/2/Resource/0",
+            "/Statement/2/Condition/StringEqual",
+            "/Statement/2/Condition/NumberEquals/a:b/1",
+            "/Statement/2/Condition/NumberEquals/a:b/2",
+            "/Statement/2/Condition/NumberEquals/g:Nothing",
+        ]
+        with pytest.raises(InvalidPolicy) as refused:
+            parse_policy(form, "mine")
+        assert list(refused.value.problems) == found
+        assert all(str(problem) in refused.value.message for problem in found)
+    assert check_policy(json.loads(NOTEBOOKS_ONLY)) == []
+
+
+def test_a_policy_of_a_hundred_kilobytes_is_read_and_not_all_its_mistakes_are_told() -> None:
+    large = {"Version": "1.1", "Statement": [allow(f"a:b:{number}c") for number in range(2500)]}
+    assert len(json.dumps(large)) > 100_000
+    assert len(parse_policy(large).statements) == 2500
+    with pytest.raises(InvalidPolicy) as refused:
+        parse_policy({"Version": "1.1", "Statement": ["x"] * 30_000})
+    assert len(refused.value.problems) == 100
+    assert refused.value.message.endswith("; and 80 more mistakes")
 
 
 def test_hostile_json_is_invalid() -> None:

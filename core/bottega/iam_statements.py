@@ -1,0 +1,99 @@
+"""What a checked policy consists of, and how its statements are found by action (part of :mod:`bottega.iam`; pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from bottega.iam_conditions import Condition, glob
+
+Effect = Literal["Allow", "Deny"]
+Matcher = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement. Exactly one of ``actions`` and ``not_actions`` is not empty; no resources means all."""
+
+    effect: Effect
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A policy that a role-based policy needs to be attached beside it."""
+
+    catalog: str
+    display_name: str
+
+
+@dataclass(frozen=True)
+class PolicyDocument:
+    """A checked policy."""
+
+    name: str
+    version: Literal["1.0", "1.1"]
+    statements: tuple[Statement, ...]
+    depends: tuple[Dependency, ...] = ()
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Its statements ready to be searched; made once, at the first question."""
+        return Rules(self.statements)
+
+    @cached_property
+    def condition_keys(self) -> frozenset[str]:
+        """Every key that a condition of it asks for."""
+        return frozenset(condition.key for statement in self.statements for condition in statement.conditions)
+
+
+class Rules:
+    """The statements of one policy, by action."""
+
+    def __init__(self, statements: Sequence[Statement]) -> None:
+        self.resources = tuple(any_of(s.resources) if s.resources else None for s in statements)
+        self._exact: dict[str, list[tuple[int, str]]] = {}
+        self._patterns: list[tuple[int, str, Matcher]] = []
+        self._negated: list[tuple[int, str, list[Matcher]]] = []
+        for index, statement in enumerate(statements):
+            for action in statement.actions:
+                if "*" in action:
+                    self._patterns.append((index, action, glob(action.lower())))
+                else:
+                    self._exact.setdefault(action.lower(), []).append((index, action))
+            if statement.not_actions:
+                excluded = [glob(action.lower()) for action in statement.not_actions]
+                self._negated.append((index, f"all but {', '.join(statement.not_actions)}", excluded))
+
+    def about(self, action: str) -> Iterator[tuple[int, str]]:
+        """The statements about an action given in lower case: index, and the action as it is written there."""
+        seen: set[int] = set()
+        for index, written in self._exact.get(action, ()):
+            if index not in seen:
+                seen.add(index)
+                yield index, written
+        for index, written, matches in self._patterns:
+            if index not in seen and matches(action):
+                seen.add(index)
+                yield index, written
+        for index, written, excluded in self._negated:
+            if not any(matches(action) for matches in excluded):
+                yield index, written
+
+
+def any_of(patterns: Sequence[str]) -> Matcher | None:
+    """A matcher for any of the patterns, None when they match everything."""
+    if "*" in patterns:
+        return None
+    exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
+    globs = [glob(pattern) for pattern in patterns if "*" in pattern]
+    if not globs:
+        return exact.__contains__
+    if len(globs) == 1 and not exact:
+        return globs[0]
+    return lambda text: text in exact or any(matches(text) for matches in globs)
