@@ -134,7 +134,7 @@ class Policy(SQLModel, table=True):
 
 
 class PolicyGrant(SQLModel, table=True):
-    """A policy attached to exactly one of a group and an agency.
+    """A policy attached to exactly one of a group, an agency and (in an enterprise project only) a user.
 
     `scope` is ``domain`` or ``all_projects`` (both: everywhere in the account), ``project`` (`project_id`) or
     ``enterprise_project`` (`enterprise_project_id`: the workspaces bound to it).
@@ -145,6 +145,7 @@ class PolicyGrant(SQLModel, table=True):
     policy_id: str = Field(foreign_key="core_policy.id", index=True)
     group_id: str | None = Field(default=None, foreign_key="core_group.id", index=True)
     agency_id: str | None = Field(default=None, foreign_key="core_agency.id", index=True)
+    user_id: str | None = Field(default=None, foreign_key="core_user.id", index=True)
     scope: str = "all_projects"
     project_id: str | None = Field(default=None, foreign_key="core_project.id")
     enterprise_project_id: str | None = None

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import CompoundSelect, Select, null, select, union_all
 from sqlmodel import col
 from sqlmodel import select as select_rows
 
@@ -28,6 +28,7 @@ _POLICY_EVENTS = "iam.policy."
 _LOOSE_SERVICE = "modelarts:"
 _ADMINISTRATION = frozenset({"authmode", "authorization", "quota", "workspace"})
 _LOOKING = ("get", "list", "show")
+_THROUGH = {"agency": "agency", "user": "group"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Rights:
                 Grant(
                     row.id,
                     documents[row.id],
-                    f"{'agency' if holder.kind == 'agency' else 'group'} {row.holder}",
+                    "the user" if row.holder is None else f"{_THROUGH[holder.kind]} {row.holder}",
                     row.scope,
                     row.project_id,
                     row.enterprise_project_id,
@@ -221,27 +222,31 @@ class Rights:
             _remember(cache, key, value)
 
 
-def _granted_to(holder: Holder) -> Select[*tuple[Any, ...]]:
-    through = col(Agency.name) if holder.kind == "agency" else col(Group.name)
-    query: Select[*tuple[Any, ...]] = (
-        select(
-            col(Policy.id),
-            col(Policy.updated_at),
-            through.label("holder"),
-            col(PolicyGrant.scope),
-            col(PolicyGrant.project_id),
-            col(PolicyGrant.enterprise_project_id),
-        )
-        .join_from(PolicyGrant, Policy, col(PolicyGrant.policy_id) == col(Policy.id))
-        .order_by(col(Policy.name), through)
-    )
+def _granted_to(holder: Holder) -> Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]:
+    """The grants of an agency, or of a user: those of its groups, and its own in enterprise projects."""
     if holder.kind == "agency":
-        return query.join(Agency, col(Agency.id) == col(PolicyGrant.agency_id)).where(col(Agency.id) == holder.id)
-    return (
-        query.join(Group, col(Group.id) == col(PolicyGrant.group_id))
+        query = _grants(col(Agency.name)).join(Agency, col(Agency.id) == col(PolicyGrant.agency_id))
+        return query.where(col(Agency.id) == holder.id).order_by("name")
+    of_groups = (
+        _grants(col(Group.name))
+        .join(Group, col(Group.id) == col(PolicyGrant.group_id))
         .join(GroupMember, col(GroupMember.group_id) == col(Group.id))
         .where(col(GroupMember.user_id) == holder.id)
     )
+    own = _grants(null()).where(col(PolicyGrant.user_id) == holder.id)
+    return union_all(of_groups, own).order_by("name", "holder")
+
+
+def _grants(holder: Any) -> Select[*tuple[Any, ...]]:
+    return select(
+        col(Policy.id),
+        col(Policy.name).label("name"),
+        col(Policy.updated_at),
+        holder.label("holder"),
+        col(PolicyGrant.scope),
+        col(PolicyGrant.project_id),
+        col(PolicyGrant.enterprise_project_id),
+    ).join_from(PolicyGrant, Policy, col(PolicyGrant.policy_id) == col(Policy.id))
 
 
 def _is_over(agency: Agency) -> bool:
