@@ -9,9 +9,8 @@ import orjson
 from bottega.database import AsyncSession
 from bottega.entities import Resource
 from bottega.errors import Invalid, NotFound
-from bottega.gateway import Caller
-from bottega.workspaces import closed_to_caller
 from bottega.objects import ObjectPath, ObjectStore
+from bottega.workspaces import closed_to_caller
 from bottega_conversion.converters import Converter
 from bottega_conversion.model_config import FILE_NAME
 
@@ -87,8 +86,8 @@ async def dataset_version(session: AsyncSession, project_id: str, version_id: st
     if (
         resource is None
         or resource.deleted_at is not None
-        or resource.workspace_id in closed_to_caller()
         or (resource.plugin, resource.kind, resource.project_id) != ("dataset", "version", project_id)
+        or resource.workspace_id in closed_to_caller()
     ):
         raise Invalid(f"data.dataset_version_id: there is no dataset version '{version_id}' in this project")
     manifest = resource.properties.get("manifest_path")
@@ -97,9 +96,8 @@ async def dataset_version(session: AsyncSession, project_id: str, version_id: st
     return resource, ObjectPath.parse(str(manifest), "manifest_path")
 
 
-async def manifest_data(store: ObjectStore, caller: Caller, manifest: ObjectPath, urn: str) -> Data:
-    """Check that the caller may read what a manifest names. Raises Invalid when it cannot serve here."""
-    await caller.check_path(manifest)
+async def manifest_folders(store: ObjectStore, manifest: ObjectPath) -> tuple[ObjectPath, ...]:
+    """The folders of the pictures a manifest names. Raises Invalid when it cannot serve here."""
     size = (await store.head(manifest)).size
     if size > _LARGEST_MANIFEST:
         raise Invalid(
@@ -116,19 +114,20 @@ async def manifest_data(store: ObjectStore, caller: Caller, manifest: ObjectPath
             found.add(ObjectPath(path.bucket, path.key[: path.key.rfind("/") + 1]))
     if len(found) > _MOST_FOLDERS:
         raise Invalid(f"the pictures of {manifest} lie in {len(found)} folders; at most {_MOST_FOLDERS} are taken")
-    folders = tuple(sorted(found, key=str))
-    for folder in folders:
-        await caller.check_path(folder)
-    return Data("manifest", manifest, folders, urn)
+    return tuple(sorted(found, key=str))
 
 
-async def npz_data(store: ObjectStore, caller: Caller, text: str) -> Data:
+def npz_path(text: str) -> ObjectPath:
+    """Raises Invalid unless `text` is the path of an .npz object."""
     path = ObjectPath.parse(text, "data.path")
-    await caller.check_path(path)
     if not path.name.endswith(".npz") or path.key.endswith("/"):
         raise Invalid(f"data.path {path} must be an .npz object with arrays x and, for the accuracy, y")
+    return path
+
+
+async def check_there(store: ObjectStore, data: Data) -> None:
+    """Raises Invalid when the rows to calibrate with are not there."""
     try:
-        await store.head(path)
+        await store.head(data.path)
     except NotFound:
-        raise Invalid(f"data.path {path}: there is no such object") from None
-    return Data("npz", path)
+        raise Invalid(f"data.path {data.path}: there is no such object") from None

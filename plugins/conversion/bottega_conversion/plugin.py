@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bottega.bus import Bus
     from bottega.events import Event
+    from bottega.plans import Planner
     from bottega.platform import Platform
 
 
@@ -54,11 +55,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
-@hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
     return [Quota("task", platform.settings.max_tasks, "conversion tasks")]
 
 
+@hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
 
@@ -78,9 +79,21 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_conversion import routes
+    from bottega_conversion.planner import ConversionPlanner
     from bottega_conversion.service import Conversions
 
-    return routes.router(Conversions(platform, platform.extensions("bottega_conversion_converters")))
+    converters = platform.extensions("bottega_conversion_converters")
+    return routes.router(Conversions(platform), ConversionPlanner(platform, converters))
+
+
+@hookimpl
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
+    from bottega.plans import Planner
+    from bottega_conversion.planner import CREATE, ConversionPlanner
+    from bottega_conversion.requests import ConversionRequest
+
+    planner = ConversionPlanner(platform, platform.extensions("bottega_conversion_converters"))
+    return [Planner("/v2/{project_id}/conversions", CREATE, ConversionRequest, planner.plan)]
 
 
 @hookimpl

@@ -5,64 +5,26 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from bottega.entities import Resource
 from bottega.gateway import Caller, Page, paging, requires
 from bottega_conversion.entities import ConversionTask
-from bottega_conversion.service import Conversions, Order, shown_now
+from bottega_conversion.planner import CREATE, GET, STOP, ConversionPlanner
+from bottega_conversion.requests import ConversionRequest
+from bottega_conversion.service import Conversions, shown_now
 
 
-class DataRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    dataset_version_id: str | None = None
-    path: str | None = None
-
-
-class ConversionRequest(BaseModel):
-    """No official client speaks this part, so an unknown field is a mistake and is said so."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    description: str = Field("", max_length=256)
-    template_id: str
-    input_path: str
-    output_path: str
-    options: dict[str, Any] = {}
-    data: DataRequest = DataRequest()
-    max_accuracy_loss: float = Field(0.01, ge=0, le=1)
-    source_urn: str | None = None
-    flavor: str | None = None
-    workspace_id: str = "0"
-
-
-def router(conversions: Conversions) -> APIRouter:
+def router(conversions: Conversions, planner: ConversionPlanner) -> APIRouter:
     routes = APIRouter(prefix="/v2/{project_id}")
 
     @routes.get("/conversion-templates")
     async def templates(caller: Caller = requires("modelarts:convertTemplate:list")) -> dict[str, Any]:
-        found = [converter.describe() for converter in conversions.templates]
+        found = [converter.describe() for converter in planner.templates]
         return {"total_count": len(found), "templates": found}
 
     @routes.post("/conversions", status_code=201)
-    async def create(body: ConversionRequest, caller: Caller = requires("modelarts:convert:create")) -> dict[str, Any]:
-        resource, task = await conversions.create(
-            caller,
-            Order(
-                name=body.name,
-                description=body.description,
-                template_id=body.template_id,
-                input_path=body.input_path,
-                output_path=body.output_path,
-                options=body.options,
-                dataset_version_id=body.data.dataset_version_id,
-                data_path=body.data.path,
-                max_accuracy_loss=body.max_accuracy_loss,
-                source_urn=body.source_urn,
-                flavor=body.flavor,
-                workspace_id=body.workspace_id,
-            ),
-        )
+    async def create(body: ConversionRequest, caller: Caller = requires(CREATE)) -> dict[str, Any]:
+        resource, task = await conversions.create(caller, body, await planner.foresee(caller, body))
         return _shown(conversions, resource, task)
 
     @routes.get("/conversions")
@@ -95,15 +57,11 @@ def router(conversions: Conversions) -> APIRouter:
         }
 
     @routes.get("/conversions/{conversion_id}")
-    async def show(
-        conversion_id: str, caller: Caller = requires("modelarts:convert:get", "task/{conversion_id}")
-    ) -> dict[str, Any]:
+    async def show(conversion_id: str, caller: Caller = requires(GET, "task/{conversion_id}")) -> dict[str, Any]:
         return _shown(conversions, *await conversions.get(caller.project_id, conversion_id))
 
     @routes.post("/conversions/{conversion_id}/stop", status_code=202)
-    async def stop(
-        conversion_id: str, caller: Caller = requires("modelarts:convert:stop", "task/{conversion_id}")
-    ) -> dict[str, Any]:
+    async def stop(conversion_id: str, caller: Caller = requires(STOP, "task/{conversion_id}")) -> dict[str, Any]:
         resource, task = await conversions.stop(caller.project_id, conversion_id)
         caller.about(name=resource.name)
         return _shown(conversions, resource, task)
@@ -120,7 +78,7 @@ def router(conversions: Conversions) -> APIRouter:
         conversion_id: str,
         offset: int = Query(0, ge=-(2**31), le=2**31),
         limit: int = Query(65536, ge=1, le=1 << 20),
-        caller: Caller = requires("modelarts:convert:get", "task/{conversion_id}"),
+        caller: Caller = requires(GET, "task/{conversion_id}"),
     ) -> dict[str, Any]:
         """The worker's output from byte `offset` (negative: from the end); ask again from `next_offset`."""
         return (await conversions.read_log(caller.project_id, conversion_id, offset, limit)).model_dump()

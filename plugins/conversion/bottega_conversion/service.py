@@ -6,7 +6,6 @@ States in the vendor's words (002 §6.8.1): INIT → RUNNING → SUCCESS | FAILE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,82 +21,41 @@ from bottega.events import Event, Received
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega.workspaces import closed_to_caller
 from bottega.urn import Urn, new_id
+from bottega.workspaces import closed_to_caller
 from bottega_conversion import folders
 from bottega_conversion.converters import Converter
 from bottega_conversion.entities import ConversionTask
 from bottega_conversion.events import TaskCompleted, TaskFailed, TaskStopped, TaskSubmitted
+from bottega_conversion.planner import KIND, Foreseen
+from bottega_conversion.requests import ConversionRequest
 from bottega_conversion.settings import ConversionSettings
 
-KIND = "task"
 INIT, RUNNING, SUCCESS, FAILED, STOPPED = "INIT", "RUNNING", "SUCCESS", "FAILED", "STOPPED"
 OPEN = (INIT, RUNNING)
 REPORT, LOG = "report.json", "job_log.txt"
 _REASON = "exit code 1: conversion failed: "
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a user asks for; paths as text, one of `dataset_version_id` and `data_path` or neither."""
-
-    name: str
-    template_id: str
-    input_path: str
-    output_path: str
-    description: str = ""
-    options: dict[str, Any] | None = None
-    dataset_version_id: str | None = None
-    data_path: str | None = None
-    max_accuracy_loss: float = 0.01
-    source_urn: str | None = None
-    flavor: str | None = None
-    workspace_id: str = "0"
-
-
 class Conversions:
-    def __init__(self, platform: Platform, converters: Sequence[Converter] = ()) -> None:
+    def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._settings: ConversionSettings = platform.settings
-        self._converters = {c.id: c for c in converters}
-
-    # -- templates -----------------------------------------------------------------------------------------------
-
-    @property
-    def templates(self) -> list[Converter]:
-        return sorted(self._converters.values(), key=lambda c: c.id)
-
-    def template(self, template_id: str) -> Converter:
-        """Raises Invalid, naming those there are, for one that is not installed or cannot work here."""
-        found = self._converters.get(template_id)
-        if found is None:
-            raise Invalid(f"there is no template '{template_id}'; there are: {', '.join(self._converters) or 'none'}")
-        reason = found.missing()
-        if reason:
-            raise Invalid(f"template '{template_id}' is not available here: {reason}")
-        return found
 
     # -- what users do -------------------------------------------------------------------------------------------
 
-    async def create(self, caller: Caller, order: Order) -> tuple[Resource, ConversionTask]:
+    async def create(
+        self, caller: Caller, order: ConversionRequest, foreseen: Foreseen
+    ) -> tuple[Resource, ConversionTask]:
         """Check everything about `order`, then register the task and ask for its worker."""
+        await caller.require(foreseen.needs)
         platform, store = self._platform, self._platform.objects
-        converter = self.template(order.template_id)
-        options = converter.read_options(order.options or {})
-        flavor = self._flavor(order.flavor)
-        asked = ObjectPath.parse(order.input_path, "input_path")
-        output = ObjectPath.parse(order.output_path, "output_path").folder
-        await caller.check_path(asked)
-        await caller.check_path(output, write=True)
-        source = await folders.find_model(store, asked, converter)
+        converter, options, output, data = foreseen.converter, foreseen.options, foreseen.output, foreseen.data
+        source = await folders.find_model(store, foreseen.input, converter)
         await folders.check_output(store, output)
         files = [source, *await folders.companions(store, source)]
-        data = await self._data(caller, order)
-        if data is None and converter.minimum_calibration_rows:
-            raise Invalid(
-                f"template '{converter.id}' calibrates on at least {converter.minimum_calibration_rows} rows: "
-                "give data.dataset_version_id or data.path (.npz)"
-            )
+        if data:
+            await folders.check_there(store, data)
         async with platform.database.transaction() as tx:
             await self._check_unused(tx, caller.project_id, output)
             origin = await self._origin(tx, caller.project_id, order.source_urn, source)
@@ -116,7 +74,7 @@ class Conversions:
                 tx,
                 _spec(converter, options.model_dump(mode="json"), files, output, data, order, self._settings.timeout_s),
                 kind="conversion",
-                flavor_id=flavor,
+                flavor_id=foreseen.flavor,
                 resource_urn=resource.urn,
                 project_id=caller.project_id,
                 user_id=caller.user_id,
@@ -126,12 +84,12 @@ class Conversions:
                 id=resource.id,
                 project_id=caller.project_id,
                 template_id=converter.id,
-                input_path=str(asked),
+                input_path=str(foreseen.input),
                 output_path=str(output),
                 options=options.model_dump(mode="json"),
                 data=_data_shown(data, order),
                 max_accuracy_loss=order.max_accuracy_loss,
-                flavor=flavor,
+                flavor=foreseen.flavor,
                 workload_id=workload.id,
                 created_at=resource.created_at,
             )
@@ -289,22 +247,6 @@ class Conversions:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _flavor(self, asked: str | None) -> str:
-        offered = self._platform.workloads.flavors("conversion")
-        wanted = asked or self._settings.default_flavor or (offered[0].id if offered else "")
-        return self._platform.workloads.flavor(wanted, "conversion").id
-
-    async def _data(self, caller: Caller, order: Order) -> folders.Data | None:
-        if order.data_path and order.dataset_version_id:
-            raise Invalid("data: give dataset_version_id or path, not both")
-        if order.data_path:
-            return await folders.npz_data(self._platform.objects, caller, order.data_path)
-        if order.dataset_version_id:
-            async with self._platform.database.read() as session:
-                version, manifest = await folders.dataset_version(session, caller.project_id, order.dataset_version_id)
-            return await folders.manifest_data(self._platform.objects, caller, manifest, version.urn)
-        return None
-
     async def _check_unused(self, tx: Transaction, project_id: str, output: ObjectPath) -> None:
         query = select(ConversionTask.output_path, Resource.name).join(Resource, col(Resource.id) == ConversionTask.id)
         running = await tx.session.exec(
@@ -354,7 +296,7 @@ def _spec(
     files: Sequence[ObjectPath],
     output: ObjectPath,
     data: folders.Data | None,
-    order: Order,
+    order: ConversionRequest,
     timeout_s: float,
 ) -> WorkloadSpec:
     kind = type(converter)
@@ -383,11 +325,11 @@ def _spec(
     )
 
 
-def _data_shown(data: folders.Data | None, order: Order) -> dict[str, Any]:
+def _data_shown(data: folders.Data | None, order: ConversionRequest) -> dict[str, Any]:
     if data is None:
         return {}
-    if order.dataset_version_id:
-        return {"dataset_version_id": order.dataset_version_id, "manifest_path": str(data.path)}
+    if order.data.dataset_version_id:
+        return {"dataset_version_id": order.data.dataset_version_id, "manifest_path": str(data.path)}
     return {"path": str(data.path)}
 
 

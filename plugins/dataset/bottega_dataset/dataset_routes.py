@@ -8,7 +8,6 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 
 from bottega.database import AsyncSession, Transaction
-from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -17,6 +16,7 @@ from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.events import LabelsChanged
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
 from bottega_dataset.requests import DatasetChange, LabelBody, NewDataset, NewImport
 from bottega_dataset.task_routes import import_params
 
@@ -27,23 +27,17 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     routes = APIRouter()
     service = Datasets(platform)
 
-    @routes.post("/v2/{project_id}/datasets", status_code=201)
-    async def create_dataset(body: NewDataset, caller: Caller = requires("modelarts:dataset:create")) -> Any:
+    @routes.post(DATASETS, status_code=201)
+    async def create_dataset(body: NewDataset, caller: Caller = requires(CREATE)) -> Any:
         """Create a dataset; what lies in its input path is imported at once, in the background."""
         kinds.of(body.dataset_type)
         datasets.check_name(body.dataset_name)
         datasets.check_description(body.description)
-        work_path = ObjectPath.parse(body.work_path, "work_path").folder
-        given = body.data_sources[0] if body.data_sources else None
-        if given and given.data_type != 0:
-            raise Invalid(f"data_sources.data_type {given.data_type} is not offered; use 0, object storage")
-        data_path = ObjectPath.parse(given.data_path, "data_path").folder if given and given.data_path else None
-        datasets.check_paths(data_path, work_path)
+        work_path, data_path = folders_of(body)
         for label in body.labels:
             labels.check_property(label.name, label.property)
-        await caller.check_path(work_path, write=True)
+        await caller.require((await plan_dataset(caller, body)).needs)
         if data_path:
-            await caller.check_path(data_path)
             await imports.check_folder(platform.objects, data_path)
         async with platform.database.transaction() as tx:
             found = await service.create(

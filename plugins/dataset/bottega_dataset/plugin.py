@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bottega.bus import Bus
     from bottega.events import Event
+    from bottega.plans import Planner
     from bottega.platform import Platform
     from bottega_dataset.extension_points import DatasetType, Importer
 
@@ -66,11 +67,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
-@hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
     return [Quota("dataset", platform.settings.max_datasets, "datasets")]
 
 
+@hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_dataset.events import EVENTS
 
@@ -92,6 +93,13 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_dataset import routes
 
     return routes.router(platform)
+
+
+@hookimpl
+def bottega_plans() -> Iterable[Planner]:
+    from bottega_dataset.planner import planners
+
+    return planners()
 
 
 @hookimpl

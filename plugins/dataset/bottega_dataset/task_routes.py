@@ -13,6 +13,7 @@ from bottega_dataset import exports, imports, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.planner import EXPORT, IMPORT, plan_export, plan_import
 from bottega_dataset.requests import NewExport, NewImport
 
 _IMPORTS = "/v2/{project_id}/datasets/{dataset_id}/import-tasks"
@@ -38,16 +39,14 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     service = Datasets(platform)
 
     @routes.post(_IMPORTS, status_code=201)
-    async def start_import(
-        dataset_id: str, body: NewImport, caller: Caller = requires("modelarts:dataset:import", _DATASET)
-    ) -> Any:
+    async def start_import(dataset_id: str, body: NewImport, caller: Caller = requires(IMPORT, _DATASET)) -> Any:
         """Import a folder (``dir``) or a manifest in the background; what is there already is not imported again."""
         path = ObjectPath.parse(body.import_path, "import_path")
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
         imports.check_request(kinds, found.dataset, body.import_type, path)
-        await caller.check_path(path)
+        await caller.require((await plan_import(caller, body)).needs)
         await imports.check_source(platform.objects, body.import_type, path)
         async with platform.database.transaction() as tx:
             task = _task("import", caller, dataset_id, import_params(body))
@@ -88,9 +87,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
 
     @routes.post(_EXPORTS, status_code=201)
-    async def start_export(
-        dataset_id: str, body: NewExport, caller: Caller = requires("modelarts:dataset:export", _DATASET)
-    ) -> Any:
+    async def start_export(dataset_id: str, body: NewExport, caller: Caller = requires(EXPORT, _DATASET)) -> Any:
         """Write a manifest of the dataset, or of a version, into the folder `path`."""
         path = ObjectPath.parse(body.path, "path").folder
         async with platform.database.read() as session:
@@ -98,7 +95,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             if body.version_id:
                 await versions.get(session, found.dataset, body.version_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
-        await caller.check_path(path, write=True)
+        await caller.require((await plan_export(caller, body)).needs)
         params = {
             "path": str(path),
             "export_type": body.export_type,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bottega.bus import Bus
     from bottega.events import Event
+    from bottega.plans import Planner
     from bottega.platform import Platform
 
 
@@ -37,7 +38,7 @@ def bottega_entities() -> Entities:
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
     return (
-        Action("modelarts:notebook:create", "Create a notebook", "Notebook", "createNotebook"),
+        Action("modelarts:notebook:create", "Create a notebook", "Notebook", "createNotebook", spends=True),
         Action("modelarts:notebook:list", "List notebooks and their flavors", "Notebook"),
         Action("modelarts:notebook:get", "See a notebook", "Notebook"),
         Action("modelarts:notebook:update", "Change a notebook or its lease", "Notebook", "updateNotebook"),
@@ -48,11 +49,11 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
-@hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
     return [Quota("instance", platform.settings.max_notebooks, "notebooks")]
 
 
+@hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_notebook import events
 
@@ -82,6 +83,16 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_notebook.service import Notebooks
 
     return routes.router(platform, Notebooks(platform), Proxy.of(platform))
+
+
+@hookimpl
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
+    from bottega.plans import Planner
+    from bottega_notebook.planner import CREATE, NotebookPlanner
+    from bottega_notebook.requests import CreateRequest
+    from bottega_notebook.service import Notebooks
+
+    return [Planner("/v1/{project_id}/notebooks", CREATE, CreateRequest, NotebookPlanner(Notebooks(platform)).plan)]
 
 
 @hookimpl

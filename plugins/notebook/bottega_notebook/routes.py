@@ -6,71 +6,50 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, Field
 
-from bottega.errors import Conflict, Invalid
+from bottega.errors import Conflict
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.tags import tag_routes
 from bottega_notebook.access import ACTION, COOKIE, ByCode, ByCredentialsOrCookie, Sessions
 from bottega_notebook.jupyter import base_path
+from bottega_notebook.planner import CREATE, NotebookPlanner
 from bottega_notebook.proxy import Proxy
+from bottega_notebook.requests import CreateRequest, LeaseRequest, UpdateRequest
 from bottega_notebook.service import RUNNING, Notebooks, Order
 from bottega_notebook.settings import HOUR_MS
-from bottega_notebook.views import IMAGE_ID, Views, page_of
+from bottega_notebook.views import Views, page_of
 
-LeaseMs = Annotated[int, Field(ge=HOUR_MS, le=72 * HOUR_MS)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
-Description = Annotated[str, Field(max_length=512, pattern=r"^[^<>]*$")]
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-
-
-class LeaseRequest(BaseModel):
-    duration: LeaseMs = HOUR_MS
-    type: Literal["TIMING"] = "TIMING"
-
-
-class VolumeRequest(BaseModel):
-    category: Literal["EVS"] = "EVS"
-    ownership: Literal["MANAGED"] = "MANAGED"
-    capacity: int = Field(5, ge=5, le=500)
-
-
-class CreateRequest(BaseModel):
-    name: Name
-    description: Description = ""
-    feature: Literal["NOTEBOOK"] = "NOTEBOOK"
-    flavor: str | None = None
-    image_id: str | None = None
-    volume: VolumeRequest = VolumeRequest()
-    duration: LeaseMs | None = None
-    lease: LeaseRequest = LeaseRequest()
-    workspace_id: str = "0"
-
-
-class UpdateRequest(BaseModel):
-    name: Name | None = None
-    description: Description | None = None
-    flavor: str | None = None
-    image_id: str | None = None
 
 
 def router(platform: Platform, notebooks: Notebooks, proxy: Proxy) -> APIRouter:
     routes = APIRouter()
     sessions = Sessions(platform, platform.settings.session_s)
     views = Views(platform)
-    _management(routes, notebooks, views)
+    _management(routes, notebooks, views, NotebookPlanner(notebooks))
+    routes.include_router(
+        tag_routes(
+            platform,
+            "/v1/{project_id}/notebooks",
+            "instance",
+            listing="modelarts:notebook:list",
+            reading="modelarts:notebook:get",
+            changing="modelarts:notebook:update",
+        )
+    )
     _instance(routes, notebooks, views)
     _browser(routes, platform, notebooks, sessions)
     _passing_on(routes, platform, notebooks, proxy)
     return routes
 
 
-def _management(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
+def _management(routes: APIRouter, notebooks: Notebooks, views: Views, planner: NotebookPlanner) -> None:
     base = "/v1/{project_id}/notebooks"
 
     @routes.post(base, status_code=201)
-    async def create(body: CreateRequest, caller: Caller = requires("modelarts:notebook:create")) -> dict[str, Any]:
-        _check_image(body.image_id)
+    async def create(body: CreateRequest, caller: Caller = requires(CREATE)) -> dict[str, Any]:
+        await caller.require((await planner.plan(caller, body)).needs)
         instance = await notebooks.create(
             caller.project_id,
             caller.user_id,
@@ -133,7 +112,7 @@ def _instance(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
     async def update(
         notebook_id: str, body: UpdateRequest, caller: Caller = requires("modelarts:notebook:update", mine)
     ) -> dict[str, Any]:
-        _check_image(body.image_id)
+        body.check_image()
         changes = {"name": body.name, "description": body.description, "flavor": body.flavor}
         return await views.told(caller, await notebooks.update(caller.project_id, notebook_id, **changes))
 
@@ -146,7 +125,7 @@ def _instance(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
         notebook_id: str,
         duration: Annotated[int, Query(ge=HOUR_MS, le=72 * HOUR_MS)] = HOUR_MS,
         type: Literal["TIMING"] = "TIMING",
-        caller: Caller = requires("modelarts:notebook:action", mine, trace="startNotebook"),
+        caller: Caller = requires("modelarts:notebook:action", mine, trace="startNotebook", spends=True),
     ) -> dict[str, Any]:
         return await views.told(caller, await notebooks.start(caller.project_id, notebook_id, duration))
 
@@ -217,7 +196,7 @@ def _browser(routes: APIRouter, platform: Platform, notebooks: Notebooks, sessio
 
 def _passing_on(routes: APIRouter, platform: Platform, notebooks: Notebooks, proxy: Proxy) -> None:
     inside = "/notebooks/{project_id}/{notebook_id}/{path:path}"
-    allowed = Depends(ByCredentialsOrCookie(ACTION, "instance/{notebook_id}"))
+    allowed = Depends(ByCredentialsOrCookie(ACTION, "instance/{notebook_id}", keep_body=False))
 
     @routes.api_route(inside, methods=_METHODS, include_in_schema=False)
     async def http(request: Request, notebook_id: str, caller: Caller = allowed) -> Response:
@@ -236,8 +215,3 @@ def _passing_on(routes: APIRouter, platform: Platform, notebooks: Notebooks, pro
             await caller.check(ACTION, caller.call.resource or "*")
 
         await proxy.websocket(websocket, target, caller.principal.user_name, still_allowed)
-
-
-def _check_image(image_id: str | None) -> None:
-    if image_id not in (None, "", IMAGE_ID):
-        raise Invalid(f"there is no image '{image_id}'; the one there is has the id {IMAGE_ID}")

@@ -89,7 +89,7 @@ class Notebooks:
         Raises Conflict for a taken name, QuotaExceeded, Invalid for an unknown flavor, Unavailable without JupyterLab.
         """
         _need_jupyter()
-        flavor = self._flavor(order.flavor)
+        flavor = self.flavor(order.flavor)
         async with self._platform.database.transaction() as tx:
             resource = await self._platform.resources.create(
                 tx,
@@ -112,7 +112,10 @@ class Notebooks:
             )
             instance = Instance(resource, notebook)
             await self._request_workload(tx, instance)
-            tx.emit(NotebookCreated(notebook_id=notebook.id, name=resource.name, flavor=flavor.id), resource.urn)
+            created = NotebookCreated(
+                notebook_id=notebook.id, name=resource.name, flavor=flavor.id, capacity_gb=notebook.capacity_gb
+            )
+            tx.emit(created, resource.urn)
         return instance
 
     async def get(self, project_id: str, notebook_id: str) -> Instance:
@@ -162,7 +165,7 @@ class Notebooks:
         flavor: str | None = None,
     ) -> Instance:
         """Change what is given. Raises Conflict for a taken name, or a new flavor while it is not at rest."""
-        chosen = self._flavor(flavor) if flavor else None
+        chosen = self.flavor(flavor) if flavor else None
         async with self._platform.database.transaction() as tx:
             instance = await self._locked(tx, project_id, notebook_id)
             if chosen and chosen.id != instance.notebook.flavor:
@@ -211,6 +214,12 @@ class Notebooks:
 
     def flavors(self) -> Sequence[Flavor]:
         return self._platform.workloads.flavors("notebook")
+
+    def flavor(self, asked: str | None) -> Flavor:
+        """The flavor asked for, or the one of those who ask for none. Raises Invalid for one that is not offered."""
+        offered = self.flavors()
+        wanted = asked or self._settings.default_flavor or (offered[0].id if offered else "")
+        return self._platform.workloads.flavor(wanted, "notebook")
 
     # -- what the workload's life brings -------------------------------------------------------------------------
 
@@ -268,11 +277,6 @@ class Notebooks:
         return len(found)
 
     # -- parts ---------------------------------------------------------------------------------------------------
-
-    def _flavor(self, asked: str | None) -> Flavor:
-        offered = self.flavors()
-        wanted = asked or self._settings.default_flavor or (offered[0].id if offered else "")
-        return self._platform.workloads.flavor(wanted, "notebook")
 
     async def _request_workload(self, tx: Transaction, instance: Instance) -> None:
         # Always for its owner: who starts the notebook of another must not lend it rights of their own.

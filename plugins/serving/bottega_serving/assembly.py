@@ -10,6 +10,7 @@ from bottega.platform import Platform
 from bottega_serving.lifecycle import Lifecycle
 from bottega_serving.model_routes import model_router
 from bottega_serving.models import Models
+from bottega_serving.planner import ServingPlanner
 from bottega_serving.publishing import Publisher
 from bottega_serving.runtimes import Runtimes
 from bottega_serving.service_routes import service_router
@@ -24,6 +25,7 @@ class Assembly:
     runtimes: Runtimes
     models: Models
     services: Services
+    planner: ServingPlanner
     lifecycle: Lifecycle
     publisher: Publisher
 
@@ -32,11 +34,13 @@ class Assembly:
         runtimes = Runtimes(platform.extensions("bottega_serving_runtimes"))
         models = Models(platform, runtimes)
         services = Services(platform, models, runtimes)
+        planner = ServingPlanner(models, services)
         lifecycle = Lifecycle(platform, services)
-        return cls(platform, runtimes, models, services, lifecycle, Publisher(platform, runtimes, lifecycle))
+        publisher = Publisher(platform, runtimes, lifecycle)
+        return cls(platform, runtimes, models, services, planner, lifecycle, publisher)
 
     def router(self) -> APIRouter:
         router = APIRouter()
-        router.include_router(model_router(self.platform, self.models, self.runtimes))
-        router.include_router(service_router(self.platform, self.services))
+        router.include_router(model_router(self.platform, self.models, self.runtimes, self.planner))
+        router.include_router(service_router(self.platform, self.services, self.planner))
         return router

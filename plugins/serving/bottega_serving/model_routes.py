@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
-from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega_serving import shapes
 from bottega_serving.models import ImportRequest, Models, model_urn
+from bottega_serving.planner import CREATE_MODEL, ServingPlanner
 from bottega_serving.runtimes import Runtimes
 
 
@@ -57,18 +57,13 @@ class CreateModel(BaseModel):
         return config
 
 
-def model_router(platform: Platform, models: Models, runtimes: Runtimes) -> APIRouter:
+def model_router(platform: Platform, models: Models, runtimes: Runtimes, planner: ServingPlanner) -> APIRouter:
     router = APIRouter(prefix="/v1/{project_id}/models", tags=["models"])
 
     @router.post("")
-    async def create(body: CreateModel, caller: Caller = requires("modelarts:model:create")) -> dict[str, str]:
-        if (body.source_location is None) == (body.source_job_id is None):
-            raise Invalid("give source_location (a folder) or source_job_id (a training job), and not both")
-        if body.source_job_id is not None:
-            source = await models.source_of_job(caller.project_id, body.source_job_id)
-        else:
-            source = ObjectPath.parse(body.source_location or "", "source_location")
-        await caller.check_path(source.folder)
+    async def create(body: CreateModel, caller: Caller = requires(CREATE_MODEL)) -> dict[str, str]:
+        await caller.require((await planner.model(caller, body)).needs)
+        source = await planner.source(caller, body)
         request = ImportRequest(
             name=body.model_name,
             version=body.model_version,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bottega.bus import Bus
     from bottega.events import Event
+    from bottega.plans import Planner
     from bottega.platform import Platform
 
 
@@ -61,7 +62,7 @@ def bottega_actions() -> Iterable[Action]:
         Action("modelarts:model:list", "listing models and runtimes", "model"),
         Action("modelarts:model:get", "seeing a model", "model"),
         Action("modelarts:model:delete", "deleting a model", "model", "deleteModel"),
-        Action("modelarts:service:create", "deploying a service", "service", "addService"),
+        Action("modelarts:service:create", "deploying a service", "service", "addService", spends=True),
         Action("modelarts:service:list", "listing services and their specifications", "service"),
         Action("modelarts:service:get", "seeing a service", "service"),
         Action("modelarts:service:update", "changing, starting and stopping a service", "service", "updateService"),
@@ -72,11 +73,16 @@ def bottega_actions() -> Iterable[Action]:
 
 
 @hookimpl
-@hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
-    return [Quota("service", platform.settings.max_services, "real-time services")]
+    # Batch and edge services are counted as soon as somebody makes them (002 §7).
+    return [
+        Quota("service", platform.settings.max_services, "real-time services"),
+        Quota("batch-service", 1000, "batch services"),
+        Quota("edge-service", 1000, "edge services"),
+    ]
 
 
+@hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_serving import events
 
@@ -115,6 +121,21 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_serving.assembly import Assembly
 
     return Assembly.of(platform).router()
+
+
+@hookimpl
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
+    from bottega.plans import Planner
+    from bottega_serving.assembly import Assembly
+    from bottega_serving.model_routes import CreateModel
+    from bottega_serving.planner import CREATE_MODEL, CREATE_SERVICE
+    from bottega_serving.service_requests import CreateService
+
+    planner = Assembly.of(platform).planner
+    return (
+        Planner("/v1/{project_id}/services", CREATE_SERVICE, CreateService, planner.service),
+        Planner("/v1/{project_id}/models", CREATE_MODEL, CreateModel, planner.model),
+    )
 
 
 @hookimpl

@@ -14,17 +14,19 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega_serving import shapes
 from bottega_serving.entities import Calls, Service, ServiceEvent, ServiceUpdate
+from bottega_serving.planner import CREATE_SERVICE, ServingPlanner, served_models
 from bottega_serving.service_requests import CreateService, UpdateService
 from bottega_serving.services import Services, service_urn
 
 _ONE = "service/{service_id}"
 
 
-def service_router(platform: Platform, services: Services) -> APIRouter:
+def service_router(platform: Platform, services: Services, planner: ServingPlanner) -> APIRouter:
     router = APIRouter(prefix="/v1/{project_id}/services", tags=["services"])
 
     @router.post("")
-    async def create(body: CreateService, caller: Caller = requires("modelarts:service:create")) -> dict[str, Any]:
+    async def create(body: CreateService, caller: Caller = requires(CREATE_SERVICE)) -> dict[str, Any]:
+        await caller.require((await planner.service(caller, body)).needs)
         service = await services.create(body, caller.project_id, caller.principal.account_id, caller.user_id)
         caller.about(resource=service_urn(service), name=service.name)
         return {"service_id": service.id, "resource_ids": [service.workload_id]}
@@ -86,6 +88,10 @@ def service_router(platform: Platform, services: Services) -> APIRouter:
     ) -> dict[str, Any]:
         if body.status is not None:
             caller.about(trace="startOrStopService")
+        if body.status == "running":
+            await caller.check_standing()
+        if body.config is not None:
+            await caller.require(served_models(caller.project_id, body.config))
         service = await services.update(caller.project_id, service_id, body)
         caller.about(name=service.name)
         return {}

@@ -52,11 +52,7 @@ class Services:
 
         Raises Invalid, NotFound for a model, Conflict for a taken name or a model that is not ready, QuotaExceeded.
         """
-        check_service_name(request.service_name)
-        check_description(request.description)
-        if request.infer_type != "real-time":
-            raise Invalid(f"infer_type '{request.infer_type}' is not offered here; write real-time")
-        self._check(request.config)
+        self.check(request)
         service = Service(
             id=new_id(),
             project_id=project_id,
@@ -87,6 +83,14 @@ class Services:
             await self._configure(tx, service, request.config, models)
             await self._deploy(tx, service)
         return service
+
+    def check(self, request: CreateService) -> None:
+        """Raises Invalid for a request that no state of the platform makes right."""
+        check_service_name(request.service_name)
+        check_description(request.description)
+        if request.infer_type != "real-time":
+            raise Invalid(f"infer_type '{request.infer_type}' is not offered here; write real-time")
+        self._check(request.config)
 
     async def update(self, project_id: str, service_id: str, request: UpdateService) -> Service:
         """Change a service; with `status` only that, as the vendor's API says. Raises Invalid, NotFound, Conflict."""

@@ -66,17 +66,21 @@ class Lifecycle:
             reason = e.message if isinstance(e, ApiError) else f"{type(e).__name__}: {e}"
             await self._fail(tx, job, "CreateFailed", f"could not be planned: {reason}", None)
             return
-        workload = await self._platform.workloads.request(
-            tx,
-            spec,
-            kind=KIND,
-            flavor_id=job.flavor_id,
-            resource_urn=job.urn,
-            project_id=job.project_id,
-            user_id=job.user_id,
-            workspace_id=job.workspace_id,
-            node_count=job.node_count,
-        )
+        try:
+            workload = await self._platform.workloads.request(
+                tx,
+                spec,
+                kind=KIND,
+                flavor_id=job.flavor_id,
+                resource_urn=job.urn,
+                project_id=job.project_id,
+                user_id=job.user_id,
+                workspace_id=job.workspace_id,
+                node_count=job.node_count,
+            )
+        except ApiError as refused:  # the budget is spent by now, say, or the flavor gone
+            await self._fail(tx, job, "CreateFailed", refused.message, None)
+            return
         job.workload_id, job.planned_at = workload.id, now_ms()
         await move(tx, self._platform, job, PENDING, "Queuing", f"waiting for {job.flavor_id} on {workload.backend}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bottega.entities import Resource
+from bottega.entities import Resource, Workload
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
@@ -73,6 +73,7 @@ class Submission:
             )
             tx.session.add(job)
             await tx.session.flush()
+            await self._platform.workloads.admit(tx.session, _workload_of(job))
             tx.session.add(TrainingNote(job_id=job.id, message=f"submitted by {job.user_name}"))
             for channel in checked.inputs:
                 await self._platform.resources.link(tx, channel.source, job.urn, "trained on")
@@ -126,6 +127,20 @@ class Submission:
     async def _check_bucket(self, path: ObjectPath) -> None:
         if path.bucket not in await self._platform.objects.list_buckets():
             raise Invalid(f"there is no bucket '{path.bucket}' for '{path}'; create it or name another")
+
+
+def _workload_of(job: TrainingJob) -> Workload:
+    """What will be asked for once the job's engine has planned it."""
+    return Workload(
+        project_id=job.project_id,
+        workspace_id=job.workspace_id,
+        user_id=job.user_id,
+        kind="training",
+        resource_urn=job.urn,
+        backend="",
+        flavor=job.flavor_id,
+        node_count=job.node_count,
+    )
 
 
 def _check_apart(checked: _Checked) -> None:

@@ -1,0 +1,65 @@
+"""What a dataset and the work on it will need, told before it is begun. None of it uses machines that are paid for."""
+
+from __future__ import annotations
+
+from bottega.errors import Invalid
+from bottega.gateway import Caller
+from bottega.objects import ObjectPath
+from bottega.plans import Need, Plan, Planner
+from bottega.urn import Urn
+from bottega_dataset.datasets import check_paths
+from bottega_dataset.requests import NewDataset, NewExport, NewImport
+
+CREATE, IMPORT, EXPORT = "modelarts:dataset:create", "modelarts:dataset:import", "modelarts:dataset:export"
+_LIST_IMPORTS, _LIST_EXPORTS = "modelarts:dataset:listImports", "modelarts:dataset:listExports"
+DATASETS = "/v2/{project_id}/datasets"
+
+
+def folders_of(body: NewDataset) -> tuple[ObjectPath, ObjectPath | None]:
+    """The output folder and the input folder, if one is given. Raises Invalid."""
+    work_path = ObjectPath.parse(body.work_path, "work_path").folder
+    given = body.data_sources[0] if body.data_sources else None
+    if given and given.data_type != 0:
+        raise Invalid(f"data_sources.data_type {given.data_type} is not offered; use 0, object storage")
+    data_path = ObjectPath.parse(given.data_path, "data_path").folder if given and given.data_path else None
+    check_paths(data_path, work_path)
+    return work_path, data_path
+
+
+async def plan_dataset(caller: Caller, body: NewDataset) -> Plan:
+    """Raises Invalid for paths that cannot serve."""
+    work_path, data_path = folders_of(body)
+    needs = [
+        Need(CREATE, f"bottega:dataset:{caller.project_id}:*", "the dataset is created"),
+        Need("modelarts:dataset:get", _any_dataset(caller), "the dataset is found again"),
+        *Need.path(work_path, "versions and deleted samples are written to work_path", write=True),
+    ]
+    if data_path:
+        needs += Need.path(data_path, "samples are imported from the input path")
+    return Plan(needs=tuple(needs))
+
+
+async def plan_import(caller: Caller, body: NewImport) -> Plan:
+    """Raises Invalid for what is no path."""
+    path = ObjectPath.parse(body.import_path, "import_path")
+    followed = Need(_LIST_IMPORTS, _any_dataset(caller), "the import is followed")
+    return Plan(needs=(followed, *Need.path(path, "samples are imported from import_path")))
+
+
+async def plan_export(caller: Caller, body: NewExport) -> Plan:
+    """Raises Invalid for what is no path."""
+    path = ObjectPath.parse(body.path, "path").folder
+    followed = Need(_LIST_EXPORTS, _any_dataset(caller), "the export is followed")
+    return Plan(needs=(followed, *Need.path(path, "the export is written to path", write=True)))
+
+
+def planners() -> list[Planner]:
+    return [
+        Planner(DATASETS, CREATE, NewDataset, plan_dataset),
+        Planner(DATASETS + "/{dataset_id}/import-tasks", IMPORT, NewImport, plan_import),
+        Planner(DATASETS + "/{dataset_id}/export-tasks", EXPORT, NewExport, plan_export),
+    ]
+
+
+def _any_dataset(caller: Caller) -> str:
+    return str(Urn("dataset", caller.project_id, "dataset", "*"))
