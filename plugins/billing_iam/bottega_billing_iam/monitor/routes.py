@@ -148,7 +148,7 @@ def router(platform: Platform) -> APIRouter:
     @router.get("/V1.0/{project_id}/metric-data")
     async def metric_data(
         request: Request,
-        metric_name: str,
+        metric_name: str = Query(min_length=1, max_length=128),
         since: int = Query(alias="from", ge=0, le=2**53),
         to: int = Query(ge=0, le=2**53),
         namespace: str = NAMESPACE,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from bottega.bus import Bus
+    from bottega.events import Event
     from bottega.platform import Platform
 
 
@@ -28,21 +29,43 @@ def bottega_settings() -> type[BaseModel]:
 
 @hookimpl
 def bottega_entities() -> Entities:
-    from .topic_entities import Dispatch, Subscription, Template, Topic
+    from . import topic_entities as topics
+    from .webhooks import entities as webhooks
 
-    return Entities([Topic, Subscription, Template, Dispatch], Path(__file__).parent / "migrations")
+    tables = [
+        topics.Topic,
+        topics.Subscription,
+        topics.Template,
+        topics.Dispatch,
+        webhooks.Webhook,
+        webhooks.WebhookRevision,
+        webhooks.WebhookLane,
+        webhooks.WebhookDelivery,
+        webhooks.WebhookDeadLetter,
+        webhooks.WebhookAttempt,
+    ]
+    return Entities(tables, Path(__file__).parent / "migrations")
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    from .webhooks.events import PUBLISHED
+
+    return PUBLISHED
 
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
-    from .topic_actions import ACTIONS
+    from . import topic_actions
+    from .webhooks import actions
 
-    return ACTIONS
+    return (*topic_actions.ACTIONS, *actions.ACTIONS)
 
 
 @hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
-    return [Quota("topic", platform.settings.topics, "topics")]
+    settings = platform.settings
+    return [Quota("topic", settings.topics, "topics"), Quota("webhook", settings.webhooks, "webhooks")]
 
 
 @hookimpl
@@ -50,8 +73,10 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     from bottega.notifications import NotificationRequested
 
     from .messages import on_requested
+    from .webhooks import running
 
     bus.on(NotificationRequested, on_requested(platform))
+    running.subscribe(bus, platform)
 
 
 @hookimpl
@@ -59,22 +84,26 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from fastapi import APIRouter
 
     from . import subscription_routes, topic_routes
+    from .webhooks import routes as webhook_routes
 
     router = APIRouter()
     router.include_router(topic_routes.router(platform))
     router.include_router(subscription_routes.router(platform))
+    router.include_router(webhook_routes.router(platform))
     return router
 
 
 @hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
-    from .dispatching import dispatching
+    from .background import background
 
-    return dispatching(platform)
+    return background(platform)
 
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
     from . import topic_commands
+    from .webhooks import commands as webhook_commands
 
     topic_commands.add_to(cli)
+    webhook_commands.add_to(cli)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bottega.settings import Section
 
@@ -33,3 +34,28 @@ class NotifySettings(Section):
     subscriptions_per_topic: int = Field(default=100, ge=1)
     message_attempts: int = Field(default=6, ge=1)
     """How often a message to a subscriber is tried, with growing pauses."""
+    webhooks: int = Field(default=100, ge=1)
+    """Webhooks an account may have."""
+    webhook_networks: list[str] = []
+    """Networks, such as ``10.0.0.0/8``, that webhooks may reach although their addresses are not public."""
+    webhook_timeout_s: float = Field(default=15, gt=0, le=60)
+    """How long a receiver may take to answer."""
+    webhook_concurrency: int = Field(default=16, ge=1, le=256)
+    """Requests to one webhook at a time."""
+    webhook_attempts: int = Field(default=30, ge=1)
+    """How often an event is tried, with pauses from seconds to an hour, until it becomes a dead letter."""
+    webhook_max_age_h: int = Field(default=72, ge=1)
+    """How long an event is tried."""
+    webhook_log_days: int = Field(default=7, ge=1)
+    """How long an attempt stays in the delivery log."""
+    webhook_log_entries: int = Field(default=10_000, ge=1)
+    """How many attempts of one webhook the delivery log keeps."""
+    webhook_dead_letter_days: int = Field(default=30, ge=1)
+    """How long a dead letter can be sent again."""
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ip_network(network)
+        return networks

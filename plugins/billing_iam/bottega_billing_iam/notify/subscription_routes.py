@@ -71,7 +71,11 @@ def _kept(platform: Platform) -> APIRouter:
     ) -> dict[str, Any]:
         """Ask one address, or several at once with an answer for each."""
         if body.subscriptions is None:
-            one = OneSubscription.model_validate(body.model_dump(exclude={"subscriptions"}, exclude_none=True))
+            if not body.protocol or not body.endpoint:
+                raise Invalid("give protocol and endpoint, or subscriptions, a list of them")
+            one = OneSubscription(
+                protocol=body.protocol, endpoint=body.endpoint, remark=body.remark, extension=body.extension
+            )
             urn = await ask(caller, topic_urn, one)
             return {"request_id": caller.request_id, "subscription_urn": urn}
         results = []
