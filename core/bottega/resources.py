@@ -151,6 +151,11 @@ class Resources:
         resource.status, resource.updated_at = status, now_ms()
         tx.session.add(resource)
 
+    async def set_tags(self, tx: Transaction, resource: Resource, tags: Mapping[str, str]) -> None:
+        """Replace what its users have labelled a thing with."""
+        resource.tags, resource.updated_at = dict(tags), now_ms()
+        tx.session.add(resource)
+
     async def rename(self, tx: Transaction, resource: Resource, name: str) -> None:
         """Raises Conflict when the new name is taken."""
         if resource.claimed_name is not None:
