@@ -9,71 +9,26 @@ Authorization). In an account with loose authorization a user may do of ModelArt
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Select, null, select, union_all
-from sqlmodel import col
-from sqlmodel import select as select_rows
-
 from bottega.context import Principal, now_ms
-from bottega.database import AsyncSession, Database
-from bottega.entities import Account, Agency, Group, GroupMember, Policy, PolicyGrant
+from bottega.database import Database
+from bottega.entities import Account, Agency
 from bottega.events import Envelope
-from bottega.iam import Attached, Decision, PolicyDocument, PolicySet, compile_policies, parse_policy
+from bottega.grants import Grant, Grants, Holder
+from bottega.iam import Decision, PolicySet, compile_policies, parse_policy
+
+__all__ = ["DEFAULT_ENTERPRISE_PROJECT", "Grant", "Holder", "Rights"]
 
 DEFAULT_ENTERPRISE_PROJECT = "0"
 _CACHE = 10_000
-_POLICY_EVENTS = "iam.policy."
 _LOOSE_SERVICE = "modelarts:"
 _ADMINISTRATION = frozenset({"authmode", "authorization", "quota", "workspace"})
 _LOOKING = ("get", "list", "show")
-_THROUGH = {"agency": "agency", "user": "group"}
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A policy that reaches somebody: through which group or agency, and where it counts (`PolicyGrant`)."""
-
-    policy_id: str
-    document: PolicyDocument
-    source: str
-    scope: str
-    project_id: str | None
-    enterprise_project_id: str | None
-
-    def counts_in(self, project_id: str | None, enterprise_project_id: str) -> bool:
-        """Whether it counts for a thing of that project and enterprise project; no project: for the whole account."""
-        if self.scope == "project":
-            return project_id is not None and self.project_id == project_id
-        if self.scope == "enterprise_project":
-            return project_id is not None and self.enterprise_project_id == enterprise_project_id
-        return True
-
-    @property
-    def where(self) -> str:
-        """The scope in words."""
-        if self.scope == "project":
-            return f"project {self.project_id}"
-        if self.scope == "enterprise_project":
-            return f"enterprise project {self.enterprise_project_id}"
-        return "the whole account"
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Whose grants count: a user (through its groups) or an agency."""
-
-    kind: str
-    id: str
-
-    @classmethod
-    def of(cls, principal: Principal) -> Holder:
-        return cls("agency", principal.agency_id) if principal.agency_id else cls("user", principal.user_id)
 
 
 class Rights:
-    """Decides for all principals. Grants and compiled policies are cached until `forget`."""
+    """Decides for all principals. Compiled policies are kept until `forget`."""
 
     def __init__(
         self,
@@ -84,22 +39,16 @@ class Rights:
         self._database = database
         self._account = account
         self._delegate = delegate
-        self._grants: dict[Holder, tuple[Grant, ...]] = {}
-        self._sets: dict[tuple[Holder, str | None, str], PolicySet] = {}
+        self._grants = Grants(database)
+        self._sets: dict[tuple[str | None, str, str | None, str], PolicySet] = {}
         self._agencies: dict[str, Agency | None] = {}
-        self._documents: dict[str, tuple[int, PolicyDocument]] = {}
         self._session_policies: dict[str, PolicySet] = {}
-        self._generation = 0
 
     def forget(self, envelopes: Sequence[Envelope] = ()) -> None:
-        """Forget who has what. Checked documents stay, except those of policies that `envelopes` say have changed."""
-        self._generation += 1
-        self._grants.clear()
+        """Forget what `envelopes` may have changed; everything when there are none."""
         self._sets.clear()
         self._agencies.clear()
-        for envelope in envelopes:
-            if envelope.type.startswith(_POLICY_EVENTS):
-                self._documents.pop(str(envelope.data.get("policy_id")), None)
+        self._grants.forget(envelopes)
 
     async def decide(
         self,
@@ -117,11 +66,11 @@ class Rights:
             limit = self.session_policy(principal.session_policy).decide(action, resource, context)
             if not limit.allowed:
                 return limit
-        if principal.kind == "workload" and action.startswith("obs:"):
+        if principal.kind == "workload" and action[:4].lower() == "obs:":
             principal = await self._delegate(principal)
         if principal.is_account_root and principal.agency_id is None:
             return Decision(True, "explicit allow", action, "account root", 0, "the account itself", "*:*:*")
-        held = self._sets.get((Holder.of(principal), project_id, enterprise_project_id))
+        held = self._sets.get((principal.agency_id, principal.user_id, project_id, enterprise_project_id))
         if held is None or principal.agency_id is not None:
             held = await self.held(principal, project_id, enterprise_project_id)
         decision = held.decide(action, resource, context)
@@ -144,49 +93,32 @@ class Rights:
 
     async def held(self, principal: Principal, project_id: str | None, enterprise_project_id: str) -> PolicySet:
         """The policies that count for `principal` there, compiled; none for an agency that is over or not its own."""
-        holder = Holder.of(principal)
         if principal.agency_id is not None:
             agency = await self.agency(principal.agency_id)
             if agency is None or agency.account_id != principal.account_id or _is_over(agency):
                 return compile_policies([])
-        generation = self._generation
-        key = (holder, project_id, enterprise_project_id)
+        generation = self._grants.generation
+        key = (principal.agency_id, principal.user_id, project_id, enterprise_project_id)
         found = self._sets.get(key)
         if found is None:
-            grants = await self.grants(holder)
             found = compile_policies(
-                Attached(grant.document, grant.source, grant.where)
-                for grant in grants
+                grant.attached
+                for grant in await self._grants.of(Holder.of(principal))
                 if grant.counts_in(project_id, enterprise_project_id)
             )
             self._keep(self._sets, key, found, generation)
         return found
 
-    async def grants(self, holder: Holder) -> tuple[Grant, ...]:
-        """Everything granted to a user's groups or an agency, in whatever scope, by the name of the policy."""
-        generation = self._generation
-        found = self._grants.get(holder)
-        if found is None:
-            async with self._database.read() as session:
-                rows = (await session.execute(_granted_to(holder))).all()
-                documents = await self._checked(session, {row.id: row.updated_at for row in rows})
-            found = tuple(
-                Grant(
-                    row.id,
-                    documents[row.id],
-                    "the user" if row.holder is None else f"{_THROUGH[holder.kind]} {row.holder}",
-                    row.scope,
-                    row.project_id,
-                    row.enterprise_project_id,
-                )
-                for row in rows
-                if row.id in documents
-            )
-            self._keep(self._grants, holder, found, generation)
-        return found
+    async def grants(self, holder: Holder) -> Sequence[Grant]:
+        """What is granted to an agency, or to a user and its groups, in whatever scope, by the name of the policy."""
+        return await self._grants.of(holder)
+
+    async def read_account(self, account_id: str) -> None:
+        """Have the grants of all users of an account at hand, before asking about each of them."""
+        await self._grants.read_account(account_id)
 
     async def agency(self, agency_id: str) -> Agency | None:
-        generation = self._generation
+        generation = self._grants.generation
         if agency_id in self._agencies:
             return self._agencies[agency_id]
         async with self._database.read() as session:
@@ -202,51 +134,10 @@ class Rights:
             _remember(self._session_policies, text, found)
         return found
 
-    async def _checked(self, session: AsyncSession, wanted: Mapping[str, int]) -> dict[str, PolicyDocument]:
-        """The documents of policies by id, `wanted` with the time of their last change; read only where unknown."""
-        generation = self._generation
-        known = {
-            id: kept[1] for id, at in wanted.items() if (kept := self._documents.get(id)) is not None and kept[0] == at
-        }
-        missing = [id for id in wanted if id not in known]
-        for start in range(0, len(missing), 500):  # databases bound the number of parameters
-            query = select_rows(Policy).where(col(Policy.id).in_(missing[start : start + 500]))
-            for policy in (await session.exec(query)).all():
-                document = known[policy.id] = parse_policy(policy.document, policy.name)
-                self._keep(self._documents, policy.id, (policy.updated_at, document), generation)
-        return known
-
     def _keep(self, cache: dict[Any, Any], key: Any, value: Any, generation: int) -> None:
         """Cache what was read, unless something has changed since `generation`: then it may be of before the change."""
-        if generation == self._generation:
+        if generation == self._grants.generation:
             _remember(cache, key, value)
-
-
-def _granted_to(holder: Holder) -> Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]:
-    """The grants of an agency, or of a user: those of its groups, and its own in enterprise projects."""
-    if holder.kind == "agency":
-        query = _grants(col(Agency.name)).join(Agency, col(Agency.id) == col(PolicyGrant.agency_id))
-        return query.where(col(Agency.id) == holder.id).order_by("name")
-    of_groups = (
-        _grants(col(Group.name))
-        .join(Group, col(Group.id) == col(PolicyGrant.group_id))
-        .join(GroupMember, col(GroupMember.group_id) == col(Group.id))
-        .where(col(GroupMember.user_id) == holder.id)
-    )
-    own = _grants(null()).where(col(PolicyGrant.user_id) == holder.id)
-    return union_all(of_groups, own).order_by("name", "holder")
-
-
-def _grants(holder: Any) -> Select[*tuple[Any, ...]]:
-    return select(
-        col(Policy.id),
-        col(Policy.name).label("name"),
-        col(Policy.updated_at),
-        holder.label("holder"),
-        col(PolicyGrant.scope),
-        col(PolicyGrant.project_id),
-        col(PolicyGrant.enterprise_project_id),
-    ).join_from(PolicyGrant, Policy, col(PolicyGrant.policy_id) == col(Policy.id))
 
 
 def _is_over(agency: Agency) -> bool:

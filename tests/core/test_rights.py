@@ -17,8 +17,11 @@ from sqlmodel import col, delete, select
 from bottega.context import Principal, move_clock, now_ms
 from bottega.database import AsyncSession, Database
 from bottega.entities import Account, Agency, Authorization, Group, GroupMember, Policy, PolicyGrant, Project
+from bottega.events import Envelope
 from bottega.iam import Decision
 from bottega.identity import ALL_USERS, Identity
+from bottega.plugins import Plugins
+from bottega.settings import Settings
 from bottega.testing import RunningPlatform, Tenant
 
 CREATE, GET, PUT = "modelarts:trainJob:create", "obs:object:GetObject", "obs:object:PutObject"
@@ -84,6 +87,17 @@ class Department:
         where = self.tenant.project_id if project_id == "" else project_id
         identity = self.running.runtime.platform.identity
         return self.running.run(identity.decide(principal, where, action, resource, {}, ep))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """The core alone: permissions are decided without any plugin."""
+    with RunningPlatform(tmp_path_factory.mktemp("rights") / "data", plugins=core_alone) as platform:
+        yield platform
+
+
+def core_alone(settings: Settings) -> Plugins:
+    return Plugins(settings, [])
 
 
 @pytest.fixture
@@ -240,7 +254,7 @@ def test_a_loose_account_lets_its_users_do_of_modelarts_what_nothing_denies(depa
 
 
 def test_rights_are_the_same_on_every_database(tmp_path: Path, each_database: dict[str, Any]) -> None:
-    with RunningPlatform(tmp_path / "data", each_database) as platform:
+    with RunningPlatform(tmp_path / "data", each_database, core_alone) as platform:
         department = Department(platform, platform.tenant())
         user, agency = department.tenant.user([document("Allow", CREATE)]), department.agency()
         department.grant(
@@ -298,3 +312,66 @@ def test_a_right_revoked_while_it_is_looked_up_is_not_remembered(
         return [before.allowed, after.allowed]
 
     assert running.run(race()) == [True, False]
+
+
+def told(type: str, **data: Any) -> Envelope:
+    return Envelope("e", f"iam.{type}.v1", "bottega:iam:_:x/1", "", data, "iam", "user:x", "c")
+
+
+def test_a_change_of_identity_counts_at_its_commit_and_drops_no_more_than_it_touches(department: Department) -> None:
+    """Each kind of event is enough for what it says, told alone."""
+    running, tenant = department.running, department.tenant
+    identity = running.runtime.platform.identity
+    user, other = tenant.user([document("Allow", GET)]), tenant.user([document("Allow", GET)])
+    group, agency = Group(account_id=tenant.account_id, name="late"), department.agency()
+    put = Policy(account_id=tenant.account_id, name="late put", document=document("Allow", PUT))
+    department.add(group, put)
+
+    def may(action: str, **changes: Any) -> bool:
+        return department.decide(department.principal(user, **changes), action).allowed
+
+    async def write(change: str, envelope: Envelope, *rows: Any) -> None:
+        async with running.runtime.platform.database.transaction() as tx:
+            for row in rows:
+                kept = await tx.session.merge(row)
+                if change == "-":
+                    await tx.session.delete(kept)
+        identity.observe([envelope])
+
+    assert (may(PUT), may(PUT, agency_id=agency.id), may(GET)) == (False, False, True)
+    member = GroupMember(group_id=group.id, user_id=user.user_id)
+    running.run(write("+", told("member.added", group_id=group.id, user_id=user.user_id), member))
+    assert not may(PUT)
+    granted = PolicyGrant(policy_id=put.id, group_id=group.id)
+    running.run(write("+", told("policy.granted", policy_id=put.id, group_id=group.id, agency_id=None), granted))
+    assert may(PUT)
+    to_agency = PolicyGrant(policy_id=put.id, agency_id=agency.id)
+    running.run(write("+", told("policy.granted", policy_id=put.id, agency_id=agency.id, group_id=None), to_agency))
+    assert may(PUT, agency_id=agency.id)
+    put.document = document("Deny", PUT)
+    running.run(write("+", told("policy.changed", policy_id=put.id, change="updated"), put))
+    assert (may(PUT), may(PUT, agency_id=agency.id)) == (False, False)
+    put.document = document("Allow", PUT)
+    running.run(write("+", told("policy.changed", policy_id=put.id, change="updated"), put))
+    assert may(PUT)
+    group.name = "renamed"
+    running.run(write("+", told("group.changed", group_id=group.id, name="renamed"), group))
+    assert department.decide(department.principal(user), PUT).source == "group renamed"
+    running.run(write("-", told("policy.revoked", policy_id=put.id, group_id=group.id, agency_id=None), granted))
+    assert (may(PUT), may(PUT, agency_id=agency.id)) == (False, True)
+    running.run(write("+", told("something.new"), PolicyGrant(policy_id=put.id, user_id=user.user_id)))
+    assert may(PUT), "what an unknown event touched is not known, so everything is read again"
+    running.run(write("-", told("agency.deleted", agency_id=agency.id), to_agency, agency))
+    assert not may(PUT, agency_id=agency.id)
+
+    async def hidden() -> None:  # no event tells it: who is not touched is not read again
+        async with running.runtime.platform.database.transaction() as tx:
+            mine = select(GroupMember.group_id).where(GroupMember.user_id == other.user_id)
+            await tx.session.execute(delete(PolicyGrant).where(col(PolicyGrant.group_id).in_(mine)))
+
+    assert department.decide(department.principal(other), GET).allowed
+    running.run(hidden())
+    running.run(write("-", told("member.removed", group_id=group.id, user_id=user.user_id), member))
+    assert department.decide(department.principal(other), GET).allowed
+    running.run(write("+", told("user.changed", user_id=other.user_id, changed=["name"])))
+    assert not department.decide(department.principal(other), GET).allowed
