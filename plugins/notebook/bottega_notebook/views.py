@@ -8,6 +8,7 @@ from bottega.backends import Flavor
 from bottega.errors import NotFound, Unauthenticated
 from bottega.gateway import Caller
 from bottega.platform import Platform
+from bottega.tags import tag_list
 from bottega_notebook.entities import Notebook
 from bottega_notebook.jupyter import FOLDER, base_path
 from bottega_notebook.service import CREATING, RUNNING, STARTING, Instance
@@ -55,7 +56,7 @@ class Views:
             "user": await self._user(resource.owner_id),
             "user_id": resource.owner_id,
             "billing_items": ["COMPUTE"],
-            "tags": [],
+            "tags": tag_list(resource.tags),
             "create_at": notebook.created_at,
             "update_at": resource.updated_at,
             "urn": resource.urn,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from bottega.platform import Platform
+from bottega.tags import tag_routes
 from bottega_serving.lifecycle import Lifecycle
 from bottega_serving.model_routes import model_router
 from bottega_serving.models import Models
@@ -43,4 +44,14 @@ class Assembly:
         router = APIRouter()
         router.include_router(model_router(self.platform, self.models, self.runtimes, self.planner))
         router.include_router(service_router(self.platform, self.services, self.planner))
+        router.include_router(
+            tag_routes(
+                self.platform,
+                "/v2/{project_id}/modelarts-service-v2",
+                "service",
+                listing="modelarts:service:list",
+                reading="modelarts:service:get",
+                changing="modelarts:service:update",
+            )
+        )
         return router
