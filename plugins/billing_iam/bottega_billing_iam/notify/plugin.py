@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import typer
     from fastapi import APIRouter
     from pydantic import BaseModel
+    from sqlmodel import SQLModel
 
     from bottega.bus import Bus
     from bottega.events import Event
@@ -32,7 +33,7 @@ def bottega_entities() -> Entities:
     from . import topic_entities as topics
     from .webhooks import entities as webhooks
 
-    tables = [
+    tables: list[type[SQLModel]] = [
         topics.Topic,
         topics.Subscription,
         topics.Template,

@@ -36,7 +36,7 @@ class NotifySettings(Section):
     """How often a message to a subscriber is tried, with growing pauses."""
     webhooks: int = Field(default=100, ge=1)
     """Webhooks an account may have."""
-    webhook_networks: list[str] = []
+    webhook_networks: list[str] = Field(default=[])
     """Networks, such as ``10.0.0.0/8``, that webhooks may reach although their addresses are not public."""
     webhook_timeout_s: float = Field(default=15, gt=0, le=60)
     """How long a receiver may take to answer."""
