@@ -31,7 +31,7 @@ def test_users_are_made_found_changed_and_deleted(tenant: Tenant) -> None:
         "James",
         tenant.account_id,
         True,
-        True,
+        False,
     )
     assert [u["name"] for u in client.get("/v3/users", {"name": "James"})["users"]] == ["James"]
     assert {u["name"] for u in client.get("/v3/users")["users"]} == {"James", tenant.name}
@@ -243,7 +243,7 @@ def test_strangers_find_nothing_and_change_nothing(tenant: Tenant, stranger: Ten
     refused(404, other.put, f"/v3/groups/{own_group}/users/{user}")
     refused(404, other.put, f"/v3/groups/{group}/users/{stranger.user_id}")
     refused(404, other.put, f"/v3/projects/{project}/groups/{own_group}/roles/{role}")
-    refused(404, other.put, f"/v3/domains/{tenant.account_id}/groups/{own_group}/roles/{role}")
+    refused(403, other.put, f"/v3/domains/{tenant.account_id}/groups/{own_group}/roles/{role}")
     refused(404, other.put, f"/v3/domains/{stranger.account_id}/groups/{own_group}/roles/{role}")
     refused(404, other.get, KEYS, {"user_id": user})
     refused(404, other.post, KEYS, {"credential": {"user_id": user}})

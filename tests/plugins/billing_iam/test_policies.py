@@ -203,7 +203,7 @@ def test_a_policy_is_changed_revoked_and_deleted_with_effect_at_once(
     assert not ask("modelarts:notebook:list")["allowed"]
     with pytest.raises(ApiFailure):
         tenant.client.request("HEAD", grant)
-    assert tenant.client.delete(f"{CUSTOM}/{role['id']}") == {}
+    assert tenant.client.delete(f"{CUSTOM}/{role['id']}")["message"]
     assert tenant.client.get(CUSTOM)["roles"] == []
 
 

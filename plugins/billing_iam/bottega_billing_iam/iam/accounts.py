@@ -1,33 +1,44 @@
-"""Accounts, who own and pay, and the projects and workspaces that divide what they own (002 §10.1)."""
+"""Accounts, who own and pay, and the projects that divide what they own (002 §10.1)."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, select
 
+from bottega import rights
 from bottega.context import Principal, now_ms
-from bottega.database import AsyncSession, Transaction
-from bottega.entities import Account, Group, GroupMember, PolicyGrant, Project, Resource, User, Workload, Workspace
-from bottega.errors import Conflict, Forbidden, Invalid, NotFound
+from bottega.database import Transaction
+from bottega.entities import (
+    Account,
+    Group,
+    PolicyGrant,
+    Project,
+    Resource,
+    User,
+    Workload,
+    Workspace,
+    WorkspaceQuota,
+    WorkspaceUser,
+)
+from bottega.errors import Conflict, Forbidden, Invalid
 from bottega.platform import Platform
-from bottega.urn import Urn
 
 from .events import (
     AccountCreated,
     ProjectChanged,
     ProjectCreated,
     ProjectDeleted,
-    WorkspaceChanged,
-    WorkspaceCreated,
-    WorkspaceDeleted,
 )
+from .grants import DOMAIN, Holder, grant_in
 from .groups import ADMIN
-from .identities import check_name, flush_unique, iam_urn, owned
+from .identities import flush_unique, iam_urn, owned
+from .listing import Part, Window, part_of
+from .names import check_name
 from .passwords import Passwords, check_strength
-from .policies import grant_in, system_policy_id
+from .policies import system_policy_id
+from .quotas import Quotas
+from .security import PasswordPolicy
 from .system_policies import ADMIN_GROUP_POLICIES
 
 
@@ -36,13 +47,13 @@ class Accounts:
         self._platform = platform
         self._passwords = passwords
 
-    async def list(self, by: Principal) -> Sequence[Account]:
+    async def list(self, by: Principal, window: Window) -> Part[Account]:
         """The caller's own account; for the operator all of them."""
         query = select(Account).order_by(Account.name)
         if not await self._is_operator(by):
             query = query.where(Account.id == by.account_id)
         async with self._platform.database.read() as session:
-            return (await session.exec(query)).all()
+            return await part_of(session, query, window)
 
     async def create(self, by: Principal, name: str, password: str) -> Account:
         """Make an account with its own login, `admin` group and first project.
@@ -50,7 +61,7 @@ class Accounts:
         Raises Forbidden for anybody but the root of the platform's first account.
         """
         name = check_name("account", name)
-        check_strength(password, name)
+        check_strength(password, name, PasswordPolicy())
         if not await self._is_operator(by):
             raise Forbidden("further accounts are made by the platform's first account only")
         hashed = await self._passwords.hash(password)
@@ -59,7 +70,14 @@ class Accounts:
             tx.session.add(account)
             await flush_unique(tx, f"an account named '{name}' exists; choose another name")
             tx.session.add(
-                User(id=account.id, account_id=account.id, name=name, is_account_root=True, password_hash=hashed)
+                User(
+                    id=account.id,
+                    account_id=account.id,
+                    name=name,
+                    is_account_root=True,
+                    password_hash=hashed,
+                    password_changed_at=now_ms(),
+                )
             )
             tx.session.add(Project(account_id=account.id, name=self._platform.settings.region))
             await tx.session.flush()
@@ -80,32 +98,38 @@ class Accounts:
 class Projects:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._quotas = Quotas(platform)
 
     async def list(
         self,
         by: Principal,
+        window: Window,
         *,
         everything: bool,
         name: str | None = None,
         parent_id: str | None = None,
         enabled: bool | None = None,
-    ) -> Sequence[Project]:
-        """The account's projects; without the right to see `everything`, those in which the caller has any right."""
+    ) -> Part[Project]:
+        """The account's projects; without the right to see `everything`, those in which the caller has any right.
+
+        :param parent_id: that of the sub-projects wanted; the account's id for the projects that are none.
+        """
         async with self._platform.database.read() as session:
             query = select(Project).where(Project.account_id == by.account_id)
             if by.scope is not None:
                 query = query.where(Project.id == by.scope)
             elif not everything:
-                scopes = await _granted_scopes(session, by.user_id)
-                if None not in scopes:
-                    query = query.where(col(Project.id).in_(scopes))
+                grants = await self._platform.identity.rights.grants(rights.Holder.of(by))
+                if all(grant.scope == "project" for grant in grants):
+                    query = query.where(col(Project.id).in_({grant.project_id for grant in grants}))
             if name is not None:
                 query = query.where(Project.name == name)
             if parent_id is not None:
-                query = query.where(Project.parent_id == parent_id)
+                parent = None if parent_id == by.account_id else parent_id
+                query = query.where(col(Project.parent_id).is_not_distinct_from(parent))
             if enabled is not None:
                 query = query.where(Project.enabled == enabled)
-            return (await session.exec(query.order_by(col(Project.created_at), Project.id))).all()
+            return await part_of(session, query.order_by(Project.name), window)
 
     async def get(self, account_id: str, project_id: str) -> Project:
         async with self._platform.database.read() as session:
@@ -114,6 +138,7 @@ class Projects:
     async def create(self, account_id: str, name: str, description: str, parent_id: str | None) -> Project:
         name = check_name("project", name)
         async with self._platform.database.transaction() as tx:
+            await self._quotas.admit(tx, account_id, "project")
             if parent_id is not None and (await owned(tx.session, Project, parent_id, account_id)).parent_id:
                 raise Invalid("parent_id: is itself a sub-project; sub-projects have no further ones")
             project = Project(account_id=account_id, name=name, description=description, parent_id=parent_id)
@@ -153,6 +178,9 @@ class Projects:
             if (await tx.session.exec(select(Project.id).where(Project.parent_id == project_id))).first():
                 raise Conflict(f"project '{project.name}' has sub-projects; delete them first")
             await tx.session.exec(delete(PolicyGrant).where(col(PolicyGrant.project_id) == project_id))
+            rooms = select(Workspace.id).where(Workspace.project_id == project_id)
+            for table_of_room in (WorkspaceUser, WorkspaceQuota):
+                await tx.session.exec(delete(table_of_room).where(col(table_of_room.workspace_id).in_(rooms)))
             await tx.session.exec(delete(Workspace).where(col(Workspace.project_id) == project_id))
             await tx.session.delete(project)
             try:
@@ -163,66 +191,6 @@ class Projects:
             tx.emit(event, iam_urn("project", project_id))
 
 
-class Workspaces:
-    """Rooms inside a project; the default one, id ``0``, is always there and has no row."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-
-    async def list(self, project_id: str, name: str | None = None) -> Sequence[Workspace]:
-        async with self._platform.database.read() as session:
-            query = select(Workspace).where(Workspace.project_id == project_id)
-            if name is not None:
-                query = query.where(col(Workspace.name).contains(name, autoescape=True))
-            return (await session.exec(query.order_by(col(Workspace.created_at)))).all()
-
-    async def get(self, project_id: str, workspace_id: str) -> Workspace:
-        async with self._platform.database.read() as session:
-            return await _workspace(session, project_id, workspace_id)
-
-    async def create(self, project_id: str, name: str) -> Workspace:
-        name = _workspace_name(name)
-        async with self._platform.database.transaction() as tx:
-            workspace = Workspace(project_id=project_id, name=name)
-            tx.session.add(workspace)
-            await flush_unique(tx, f"a workspace named '{name}' exists in this project; choose another name")
-            event = WorkspaceCreated(project_id=project_id, workspace_id=workspace.id, name=name)
-            tx.emit(event, Urn("iam", project_id, "workspace", workspace.id))
-        return workspace
-
-    async def rename(self, project_id: str, workspace_id: str, name: str) -> None:
-        name = _workspace_name(name)
-        async with self._platform.database.transaction() as tx:
-            workspace = await _workspace(tx.session, project_id, workspace_id)
-            workspace.name = name
-            tx.session.add(workspace)
-            await flush_unique(tx, f"a workspace named '{name}' exists in this project; choose another name")
-            event = WorkspaceChanged(project_id=project_id, workspace_id=workspace_id, name=name)
-            tx.emit(event, Urn("iam", project_id, "workspace", workspace_id))
-
-    async def delete(self, project_id: str, workspace_id: str) -> None:
-        """Raises Conflict while things are in it."""
-        async with self._platform.database.transaction() as tx:
-            workspace = await _workspace(tx.session, project_id, workspace_id)
-            inside = select(func.count()).select_from(Resource)
-            inside = inside.where(Resource.workspace_id == workspace_id, col(Resource.deleted_at).is_(None))
-            count = (await tx.session.exec(inside)).one()
-            if count:
-                raise Conflict(f"workspace '{workspace.name}' holds {count} things; delete or move them first")
-            await tx.session.delete(workspace)
-            event = WorkspaceDeleted(project_id=project_id, workspace_id=workspace_id, name=workspace.name)
-            tx.emit(event, Urn("iam", project_id, "workspace", workspace_id))
-
-
-async def _granted_scopes(session: AsyncSession, user_id: str) -> set[str | None]:
-    query = (
-        select(PolicyGrant.project_id)
-        .join(GroupMember, col(GroupMember.group_id) == PolicyGrant.group_id)
-        .where(GroupMember.user_id == user_id)
-    )
-    return set((await session.exec(query)).all())
-
-
 async def _ensure_admin_group(tx: Transaction, account_id: str) -> None:
     query = select(Group).where(Group.account_id == account_id, Group.name == ADMIN)
     if (await tx.session.exec(query)).first() is None:
@@ -230,18 +198,4 @@ async def _ensure_admin_group(tx: Transaction, account_id: str) -> None:
         tx.session.add(group)
         await tx.session.flush()
         for policy in ADMIN_GROUP_POLICIES:
-            await grant_in(tx, account_id, group.id, system_policy_id(policy), None)
-
-
-async def _workspace(session: AsyncSession, project_id: str, workspace_id: str) -> Workspace:
-    workspace = await session.get(Workspace, workspace_id)
-    if workspace is None or workspace.project_id != project_id:
-        raise NotFound(f"there is no workspace '{workspace_id}' in this project")
-    return workspace
-
-
-def _workspace_name(name: str) -> str:
-    name = check_name("workspace", name)
-    if name == "default":
-        raise Invalid("name: 'default' is the workspace that is always there; choose another")
-    return name
+            await grant_in(tx, account_id, Holder("group", group.id), system_policy_id(policy), DOMAIN)

@@ -40,6 +40,8 @@ class Credentials:
             # Locking the user's row makes this serial on PostgreSQL; SQLite has one writer anyway.
             user = await tx.session.get_one(User, user_id, with_for_update=True)
             _refuse_root(user, by)
+            if user.access_mode == "console":
+                raise Forbidden(f"user '{user.name}' has console access only (access_mode), thus no access keys")
             counted = select(func.count()).select_from(Credential).where(Credential.user_id == user_id)
             if (await tx.session.exec(counted)).one() >= self._maximum:
                 raise QuotaExceeded(f"user '{user.name}' has {self._maximum} access keys, the most allowed; delete one")

@@ -10,6 +10,13 @@ class AccountCreated(Event, type="iam.account.created.v1"):
     name: str
 
 
+class SecurityChanged(Event, type="iam.security.changed.v1"):
+    """A rule of the account changed; `policy`: ``password``, ``login``, ``protect``, ``api_acl`` or ``console_acl``."""
+
+    account_id: str
+    policy: str
+
+
 class UserCreated(Event, type="iam.user.created.v1"):
     account_id: str
     user_id: str
@@ -89,19 +96,48 @@ class PolicyChanged(Event, type="iam.policy.changed.v1"):
 
 
 class PolicyGranted(Event, type="iam.policy.granted.v1"):
-    """`project_id` is None when the grant reaches all of the account."""
+    """Exactly one of `group_id`, `agency_id`, `user_id` is set; the scope and its place are as in the core's grants."""
 
     account_id: str
     policy_id: str
-    group_id: str
+    group_id: str | None = None
+    agency_id: str | None = None
+    user_id: str | None = None
+    scope: str
     project_id: str | None
+    enterprise_project_id: str | None
 
 
 class PolicyRevoked(Event, type="iam.policy.revoked.v1"):
+    """As `PolicyGranted`."""
+
     account_id: str
     policy_id: str
-    group_id: str
+    group_id: str | None = None
+    agency_id: str | None = None
+    user_id: str | None = None
+    scope: str
     project_id: str | None
+    enterprise_project_id: str | None
+
+
+class AgencyChanged(Event, type="iam.agency.changed.v1"):
+    """`change` is ``created``, ``updated`` or ``deleted``."""
+
+    account_id: str
+    agency_id: str
+    name: str
+    change: str
+
+
+class EnterpriseProjectChanged(Event, type="iam.enterprise_project.changed.v1"):
+    """`change` is ``created`` or ``updated``; a disabled one keeps what is bound to it."""
+
+    account_id: str
+    enterprise_project_id: str
+    name: str
+    enabled: bool
+    change: str
 
 
 class ProjectCreated(Event, type="iam.project.created.v1"):
@@ -121,6 +157,21 @@ class ProjectDeleted(Event, type="iam.project.deleted.v1"):
     account_id: str
     project_id: str
     name: str
+
+
+class AuthorizationChanged(Event, type="iam.authorization.changed.v1"):
+    """The platform acts by another agency for a user (``all-users``: for all without one); without one by none."""
+
+    account_id: str
+    user_id: str
+    agency_id: str | None
+
+
+class AuthModeChanged(Event, type="iam.auth_mode.changed.v1"):
+    """`mode` is ``strict`` or ``loose``."""
+
+    account_id: str
+    mode: str
 
 
 class WorkspaceCreated(Event, type="iam.workspace.created.v1"):
@@ -143,6 +194,7 @@ class WorkspaceDeleted(Event, type="iam.workspace.deleted.v1"):
 
 EVENTS: tuple[type[Event], ...] = (
     AccountCreated,
+    SecurityChanged,
     UserCreated,
     UserChanged,
     UserDeleted,
@@ -157,9 +209,13 @@ EVENTS: tuple[type[Event], ...] = (
     PolicyChanged,
     PolicyGranted,
     PolicyRevoked,
+    AgencyChanged,
+    EnterpriseProjectChanged,
     ProjectCreated,
     ProjectChanged,
     ProjectDeleted,
+    AuthorizationChanged,
+    AuthModeChanged,
     WorkspaceCreated,
     WorkspaceChanged,
     WorkspaceDeleted,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlmodel import col, delete, select
 
 from bottega.entities import Group, GroupMember, PolicyGrant, User
@@ -11,7 +9,10 @@ from bottega.errors import Conflict, NotFound
 from bottega.platform import Platform
 
 from .events import GroupChanged, GroupCreated, GroupDeleted, MemberAdded, MemberRemoved
-from .identities import check_name, flush_unique, iam_urn, owned
+from .identities import flush_unique, iam_urn, owned
+from .listing import Part, Window, part_of
+from .names import check_name
+from .quotas import Quotas
 
 ADMIN = "admin"
 """The preset group of every account, with all rights."""
@@ -20,8 +21,11 @@ ADMIN = "admin"
 class Groups:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._quotas = Quotas(platform)
 
-    async def list(self, account_id: str, name: str | None = None, user_id: str | None = None) -> Sequence[Group]:
+    async def list(
+        self, account_id: str, window: Window, name: str | None = None, user_id: str | None = None
+    ) -> Part[Group]:
         async with self._platform.database.read() as session:
             query = select(Group).where(Group.account_id == account_id).order_by(Group.name)
             if name is not None:
@@ -31,7 +35,7 @@ class Groups:
                 query = query.join(GroupMember, col(GroupMember.group_id) == Group.id).where(
                     GroupMember.user_id == user_id
                 )
-            return (await session.exec(query)).all()
+            return await part_of(session, query, window)
 
     async def get(self, account_id: str, group_id: str) -> Group:
         async with self._platform.database.read() as session:
@@ -40,6 +44,7 @@ class Groups:
     async def create(self, account_id: str, name: str, description: str) -> Group:
         name = check_name("group", name)
         async with self._platform.database.transaction() as tx:
+            await self._quotas.admit(tx, account_id, "group")
             group = Group(account_id=account_id, name=name, description=description)
             tx.session.add(group)
             await flush_unique(tx, f"a group named '{name}' exists in this account; choose another name")

@@ -1,23 +1,35 @@
-"""Logging in with a password: who it is, at a bounded rate, and what the token says (002 §10.1, 10.2)."""
+"""Logging in with a password: who it is, how often it may be wrong, and the account's rules for it (002 §10.1)."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
+import anyio
 from limits import RateLimitItem
 from limits import parse as parse_limit
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from sqlmodel import col, or_, select
+from sqlmodel import col, delete, select
 
-from bottega.context import Principal
+from bottega.addresses import allowed
+from bottega.context import Principal, now_ms
 from bottega.database import AsyncSession
-from bottega.entities import Account, GroupMember, Policy, PolicyGrant, Project, User
+from bottega.entities import Account, Project, User
 from bottega.errors import Forbidden, TooManyRequests, Unauthenticated
 from bottega.platform import Platform
 
-from .passwords import Passwords
-from .settings import IamSettings
+from .entities import LoginFailure
+from .passwords import Passwords, expires_at
+from .security import DAY_MS, MINUTE_MS, LoginPolicy, PasswordPolicy, policy_of
+
+_EVERYWHERE = 10
+"""So many times the failures that lock a user out from one address lock it out from all."""
+_KEPT_MS = 2 * DAY_MS
+_FORCED = '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["iam:users:setPassword"]}]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +45,80 @@ class Claim:
     def text(self) -> str:
         return self.user_id or f"{self.account_id or self.account_name}/{self.user_name}"
 
+    @property
+    def key(self) -> str:
+        """What failures of a login that names nobody count under: not the text, which may be a mistyped secret."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a right password is worth: a token for so many seconds, with a limit when the password has to be changed."""
+
+    lifetime_s: float
+    session_policy: str | None
+
 
 class Throttle:
-    """Bounds tries per user and address, and per address; kept in this process's memory."""
+    """Bounds wrong passwords, by the account's policy, across restarts and processes; and logins from one address."""
 
-    def __init__(self, settings: IamSettings) -> None:
-        self._per_user: RateLimitItem = parse_limit(settings.login_attempts)
-        self._per_address: RateLimitItem = parse_limit(settings.login_attempts_per_address)
+    def __init__(self, platform: Platform) -> None:
+        self._database = platform.database
+        self._per_address: RateLimitItem = parse_limit(platform.settings.login_attempts_per_address)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
-    async def count(self, who: str, address: str | None) -> None:
-        """Count a try before it is made, so that tries at the same time cannot slip through. Raises TooManyRequests."""
-        place = address or "?"
-        if not await self._limiter.hit(self._per_address, "address", place):
+    async def admit(self, address: str) -> None:
+        """Count a login from an address, right or wrong. Raises TooManyRequests."""
+        if not await self._limiter.hit(self._per_address, "address", address):
             raise TooManyRequests(f"more than {self._per_address} logins from your address; wait and try again")
-        if not await self._limiter.hit(self._per_user, "user", who, place):
-            raise TooManyRequests(f"more than {self._per_user} failed logins of this user; wait and try again")
 
-    async def forgive(self, who: str, address: str | None) -> None:
-        await self._limiter.clear(self._per_user, "user", who, address or "?")
+    @asynccontextmanager
+    async def turn(self, who: str) -> AsyncIterator[None]:
+        """One try of a user after the other, so that tries at the same time cannot slip through."""
+        lock = self._turns.setdefault(who, anyio.Lock())
+        async with lock:
+            yield
+
+    async def check(self, who: str, address: str, policy: LoginPolicy) -> None:
+        """Raises TooManyRequests while the user is locked out, from this address or from all."""
+        period, lockout = policy.period_with_login_failures * MINUTE_MS, policy.lockout_duration * MINUTE_MS
+        since = now_ms() - period - lockout
+        query = select(LoginFailure).where(LoginFailure.who == who, LoginFailure.at > since)
+        async with self._database.read() as session:
+            failures = (await session.exec(query.order_by(col(LoginFailure.at)))).all()
+        here = [failure.at for failure in failures if failure.address == address]
+        most = policy.login_failed_times
+        until = max(
+            _locked_until(here, most, period, lockout),
+            _locked_until([failure.at for failure in failures], most * _EVERYWHERE, period, lockout),
+        )
+        if until > now_ms():
+            minutes = -((now_ms() - until) // MINUTE_MS)
+            raise TooManyRequests(f"{most} failed logins of this user: locked for {minutes} more minutes")
+
+    async def failed(self, who: str, address: str) -> None:
+        async with self._database.transaction() as tx:
+            tx.session.add(LoginFailure(who=who, address=address))
+            await tx.session.exec(delete(LoginFailure).where(col(LoginFailure.at) < now_ms() - _KEPT_MS))
+
+    async def succeeded(self, user: User, address: str) -> None:
+        """Forget the failures of a user from an address, and note when it was."""
+        async with self._database.transaction() as tx:
+            failures = delete(LoginFailure)
+            failures = failures.where(col(LoginFailure.who) == user.id, col(LoginFailure.address) == address)
+            await tx.session.exec(failures)
+            row = await tx.session.get(User, user.id)
+            if row is not None:
+                row.last_login_at = now_ms()
+                tx.session.add(row)
 
 
 class Login:
     def __init__(self, platform: Platform, passwords: Passwords) -> None:
         self._platform = platform
         self._passwords = passwords
-        self._throttle = Throttle(platform.settings)
+        self._throttle = Throttle(platform)
 
     async def find(self, claim: Claim) -> tuple[User | None, Principal | None]:
         """The user meant, if there is one, and how the attempt is recorded (None: not even the account exists)."""
@@ -77,49 +137,77 @@ class Login:
             return None, None
         return user, Principal(user.account_id, user.id, user.name, "user", user.is_account_root)
 
-    async def verify(self, user: User | None, who: str, password: str, address: str | None) -> User:
+    async def verify(self, user: User | None, claim: Claim, password: str, address: str | None) -> User:
         """The user, when the password is right. Raises Unauthenticated, saying no more, or TooManyRequests."""
-        who = user.id if user else who
-        await self._throttle.count(who, address)
-        right = await self._passwords.matches(user.password_hash if user else None, password)
-        if user is None or not right or not user.enabled:
-            raise Unauthenticated("the account, the user name or the password is wrong")
-        await self._throttle.forgive(who, address)
+        place, who = address or "?", user.id if user else claim.key
+        policy = LoginPolicy() if user is None else policy_of(await self._account_of(user), LoginPolicy)
+        await self._throttle.admit(place)
+        async with self._throttle.turn(who):
+            await self._throttle.check(who, place, policy)
+            right = await self._passwords.matches(user.password_hash if user else None, password)
+            if user is None or not right or not user.enabled:
+                await self._throttle.failed(who, place)
+                raise Unauthenticated("the account, the user name or the password is wrong")
         return user
 
-    async def check_domain(self, user: User, id: str | None, name: str | None) -> None:
-        """Raises Forbidden when the account a token is asked for is not the user's."""
-        account = await self._platform.identity.account(user.account_id)
+    async def enter(self, user: User, address: str | None) -> Session:
+        """What a login with the right password gives, by the account's policies.
+
+        Raises Forbidden for a user that does not log in with passwords, from a wrong address, or was away too long.
+        """
+        account = await self._account_of(user)
+        logins, passwords = policy_of(account, LoginPolicy), policy_of(account, PasswordPolicy)
+        if user.access_mode == "programmatic":
+            raise Forbidden(f"user '{user.name}' has programmatic access only; use its access keys")
+        if not user.is_account_root:
+            if not allowed(account.security.get("console_acl", {}), address):
+                raise Forbidden(f"the account does not let its users log in from your address {address}")
+            away = now_ms() - max(user.last_login_at or 0, user.password_changed_at or 0, user.created_at)
+            if logins.account_validity_period and away > logins.account_validity_period * DAY_MS:
+                days = logins.account_validity_period
+                raise Forbidden(f"this user has not logged in for {days} days; an administrator sets a new password")
+        await self._throttle.succeeded(user, address or "?")
+        lifetime = float(self._platform.settings.token_lifetime_s)
+        if "session_timeout" in account.security.get(LoginPolicy.kind, {}):
+            lifetime = min(lifetime, logins.session_timeout * 60.0)
+        ends = expires_at(user, passwords)
+        forced = user.must_change_password or (ends is not None and ends <= now_ms())
+        return Session(lifetime, _FORCED if forced else None)
+
+    async def password_ends(self, user: User) -> int | None:
+        """When the user's password must have been changed (epoch ms); None: never."""
+        return expires_at(user, policy_of(await self._account_of(user), PasswordPolicy))
+
+    async def scope(
+        self, account_id: str, project_id: str | None, project_name: str | None, domain: tuple[str | None, str | None]
+    ) -> Project | None:
+        """The project a token is to be limited to; None for a domain or nothing.
+
+        Raises Forbidden for a foreign or disabled one, and when the account `domain` (id, name) is another one.
+        """
+        account = await self._platform.identity.account(account_id)
+        id, name = domain
         if id not in (None, account.id) or name not in (None, account.name):
             raise Forbidden(f"account '{id or name}' is not yours")
-
-    async def scope(self, user: User, project_id: str | None, project_name: str | None) -> Project | None:
-        """The project a token is to be limited to. Raises Forbidden for a foreign or disabled one."""
         if project_id is None and project_name is None:
             return None
         async with self._platform.database.read() as session:
             wanted = Project.id == project_id if project_id is not None else Project.name == project_name
-            query = select(Project).where(Project.account_id == user.account_id, wanted)
-            project = (await session.exec(query)).first()
+            project = (await session.exec(select(Project).where(Project.account_id == account_id, wanted))).first()
         if project is None or not project.enabled:
             raise Forbidden(f"project '{project_id or project_name}' is not one of yours, or is disabled")
         return project
 
-    async def granted(self, user_id: str, project_id: str | None) -> list[Policy]:
-        """The policies that reach a user, account-wide and in one project, by name."""
-        async with self._platform.database.read() as session:
-            query = (
-                select(Policy)
-                .join(PolicyGrant, col(PolicyGrant.policy_id) == Policy.id)
-                .join(GroupMember, col(GroupMember.group_id) == PolicyGrant.group_id)
-                .where(
-                    GroupMember.user_id == user_id,
-                    or_(col(PolicyGrant.project_id).is_(None), PolicyGrant.project_id == (project_id or "")),
-                )
-                .order_by(Policy.name)
-            )
-            found = {policy.id: policy for policy in (await session.exec(query)).all()}
-        return list(found.values())
+    async def _account_of(self, user: User) -> Account:
+        return await self._platform.identity.account(user.account_id)
+
+
+def _locked_until(failures: list[int], most: int, period: int, lockout: int) -> int:
+    """When the last lock ends that some failures, oldest first, bring; 0 for none."""
+    ends = (
+        last + lockout for first, last in zip(failures, failures[most - 1 :], strict=False) if last - first <= period
+    )
+    return max(ends, default=0)
 
 
 async def _account(session: AsyncSession, claim: Claim) -> Account | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bottega.events import Event
     from bottega.platform import Platform
+    from bottega.plugins import Entities
 
 
 @hookimpl
@@ -23,6 +24,17 @@ def bottega_settings() -> type[BaseModel]:
     from .settings import IamSettings
 
     return IamSettings
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    from pathlib import Path
+
+    from bottega.plugins import Entities
+
+    from .entities import LoginFailure, PastPassword
+
+    return Entities([LoginFailure, PastPassword], Path(__file__).parent / "migrations")
 
 
 @hookimpl

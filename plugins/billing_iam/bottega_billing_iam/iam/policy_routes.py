@@ -1,27 +1,23 @@
-"""``/v3/roles``, ``/v3.0/OS-ROLE/roles`` and the grants: policies and who has them."""
+"""``/v3/roles`` and ``/v3.0/OS-ROLE/roles``: system and custom policies."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from bottega.errors import Forbidden, NotFound
+from bottega.entities import Policy
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 
 from .identities import iam_urn
-from .permission import account_wide
-from .policies import Policies
-from .shapes import links, role_json
+from .listing import Part, Window, windowing
+from .permission import about_own, account_wide
+from .policies import Policies, RoleFilter
+from .shapes import role_json
 
 CUSTOM = "/v3.0/OS-ROLE/roles"
-_PLACES = {
-    "project": "/v3/projects/{project}/groups/{group_id}/roles",
-    "domain": "/v3/domains/{domain_id}/groups/{group_id}/roles",
-    "inherited": "/v3/OS-INHERIT/domains/{domain_id}/groups/{group_id}/roles",
-}
 
 
 class _NewRole(BaseModel):
@@ -32,7 +28,10 @@ class _NewRole(BaseModel):
 
 
 class NewRole(BaseModel):
-    """A custom policy. `type` (AX account, XA project) is accepted and not kept: a grant says where it holds."""
+    """A custom policy, for services or (``iam:agencies:assume`` on ``{"uri": [...]}``) for assuming agencies.
+
+    ``type`` (AX account, XA project) is accepted and not kept: a grant says where it holds.
+    """
 
     role: _NewRole
 
@@ -52,16 +51,21 @@ def add_policy_routes(router: APIRouter, platform: Platform, policies: Policies)
     @router.get("/v3/roles")
     async def list_roles(
         domain_id: str | None = None,
+        name: str | None = None,
         display_name: str | None = None,
+        permission_type: Literal["role", "policy"] | None = None,
+        type: str | None = None,
+        catalog: str | None = None,
+        window: Window = windowing(),
         caller: Caller = requires("iam:roles:listRoles"),
     ) -> dict[str, Any]:
-        """The system policies; with the caller's ``domain_id`` its account's custom ones."""
-        account_id = caller.principal.account_id
-        if domain_id not in (None, account_id):
-            raise Forbidden(f"domain_id: account '{domain_id}' is not yours")
-        custom = domain_id is not None
-        found = await policies.list(account_id, system=not custom, custom=custom, name=display_name)
-        return _list("/v3/roles", found)
+        """The system policies; with the caller's ``domain_id`` its account's custom ones.
+
+        ``permission_type`` role: those of version 1.0; policy: those of 1.1.
+        """
+        account_id = None if domain_id is None else about_own(caller, domain_id)
+        wanted = RoleFilter(name, display_name, permission_type, type, catalog)
+        return _list(await policies.list(account_id, window, wanted), window)
 
     @router.get("/v3/roles/{role_id}")
     async def show_role(
@@ -70,8 +74,10 @@ def add_policy_routes(router: APIRouter, platform: Platform, policies: Policies)
         return {"role": role_json(platform, await policies.get(caller.principal.account_id, role_id))}
 
     @router.get(CUSTOM)
-    async def list_custom(caller: Caller = requires("iam:roles:listRoles")) -> dict[str, Any]:
-        return _list(CUSTOM, await policies.list(caller.principal.account_id, system=False, custom=True))
+    async def list_custom(
+        window: Window = windowing(), caller: Caller = requires("iam:roles:listRoles")
+    ) -> dict[str, Any]:
+        return _list(await policies.list(caller.principal.account_id, window), window)
 
     @router.post(CUSTOM, status_code=201)
     async def create_custom(body: NewRole, caller: Caller = requires("iam:roles:createRole")) -> dict[str, Any]:
@@ -85,7 +91,8 @@ def add_policy_routes(router: APIRouter, platform: Platform, policies: Policies)
     async def show_custom(
         role_id: str, caller: Caller = requires("iam:roles:getRole", "policy/{role_id}")
     ) -> dict[str, Any]:
-        return {"role": role_json(platform, await policies.get(caller.principal.account_id, role_id))}
+        policy = await policies.get(caller.principal.account_id, role_id)
+        return {"role": role_json(platform, policy) | {"references": await policies.references(policy.id)}}
 
     @router.patch(CUSTOM + "/{role_id}")
     async def update_custom(
@@ -101,69 +108,8 @@ def add_policy_routes(router: APIRouter, platform: Platform, policies: Policies)
         role_id: str, caller: Caller = requires("iam:roles:deleteRole", "policy/{role_id}")
     ) -> dict[str, Any]:
         await policies.delete(account_wide(caller), role_id)
-        return {}
+        return {"message": "Delete success."}
 
-    def _list(path: str, found: Any) -> dict[str, Any]:
-        rows = [role_json(platform, policy) for policy in found]
-        return {"roles": rows, "total_number": len(rows), "links": links(platform, path)}
-
-
-def add_grant_routes(router: APIRouter, platform: Platform, policies: Policies) -> None:
-    """Grants on one project, on the account, and (``OS-INHERIT``) on all its projects; the last two are one here."""
-
-    def place(caller: Caller, project: str | None, domain_id: str | None) -> tuple[str, str | None]:
-        account_id = caller.principal.account_id
-        if domain_id not in (None, account_id):
-            raise NotFound(f"there is no account '{domain_id}' of yours")
-        return account_id, project
-
-    for kind, base in _PLACES.items():
-        end = "/inherited_to_projects" if kind == "inherited" else ""
-
-        @router.get(base + end, name=f"list_grants_{kind}")
-        async def list_grants(
-            group_id: str,
-            project: str | None = None,
-            domain_id: str | None = None,
-            caller: Caller = requires("iam:permissions:listRolesForGroup", "group/{group_id}"),
-        ) -> dict[str, Any]:
-            account_id, scope = place(caller, project, domain_id)
-            found = await policies.granted(account_id, group_id, scope)
-            path = f"/v3/groups/{group_id}"
-            return {"roles": [role_json(platform, policy) for policy in found], "links": links(platform, path)}
-
-        @router.head(base + "/{role_id}" + end, status_code=204, name=f"check_grant_{kind}")
-        async def check_grant(
-            group_id: str,
-            role_id: str,
-            project: str | None = None,
-            domain_id: str | None = None,
-            caller: Caller = requires("iam:permissions:listRolesForGroup", "group/{group_id}"),
-        ) -> None:
-            account_id, scope = place(caller, project, domain_id)
-            if all(policy.id != role_id for policy in await policies.granted(account_id, group_id, scope)):
-                raise NotFound(f"policy '{role_id}' is not granted to group '{group_id}' there")
-
-        @router.put(base + "/{role_id}" + end, status_code=204, name=f"grant_{kind}")
-        async def grant(
-            group_id: str,
-            role_id: str,
-            project: str | None = None,
-            domain_id: str | None = None,
-            caller: Caller = requires("iam:permissions:grantRoleToGroup", "group/{group_id}"),
-        ) -> None:
-            account_wide(caller)
-            account_id, scope = place(caller, project, domain_id)
-            await policies.grant(account_id, group_id, role_id, scope)
-
-        @router.delete(base + "/{role_id}" + end, status_code=204, name=f"revoke_{kind}")
-        async def revoke(
-            group_id: str,
-            role_id: str,
-            project: str | None = None,
-            domain_id: str | None = None,
-            caller: Caller = requires("iam:permissions:revokeRoleFromGroup", "group/{group_id}"),
-        ) -> None:
-            account_wide(caller)
-            account_id, scope = place(caller, project, domain_id)
-            await policies.revoke(account_id, group_id, role_id, scope)
+    def _list(found: Part[Policy], window: Window) -> dict[str, Any]:
+        rows = [role_json(platform, policy) for policy in found.rows]
+        return {"roles": rows, "total_number": found.total, "links": window.links(platform, found.more)}

@@ -1,22 +1,23 @@
-"""``/v3/domains``, ``/v3/projects`` and ``/v1/{project_id}/workspaces``: accounts, projects, workspaces."""
+"""``/v3/domains`` and ``/v3/projects``: accounts and projects."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
-from bottega.urn import Urn
 
-from .accounts import Accounts, Projects, Workspaces
+from .accounts import Accounts, Projects
 from .identities import iam_urn
+from .listing import Window, windowing
 from .passwords import MAX_LENGTH
-from .permission import account_wide
-from .shapes import account_json, links, project_json, workspace_json
-from .user_routes import in_own
+from .permission import about_own, account_wide, in_own
+from .quotas import KINDS, Quotas
+from .shapes import account_json, project_json
 
 
 class _NewDomain(BaseModel):
@@ -51,25 +52,23 @@ class ProjectChanges(BaseModel):
     project: _ProjectChanges
 
 
-class NewWorkspace(BaseModel):
-    """Restricted workspaces (PRIVATE, INTERNAL) are refused rather than made open."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    auth_type: Literal["PUBLIC"] = "PUBLIC"
+class _ProjectStatus(BaseModel):
+    status: Literal["normal", "suspended"]
 
 
-class WorkspaceName(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str
+class ProjectStatus(BaseModel):
+    project: _ProjectStatus
 
 
 def add_account_routes(router: APIRouter, platform: Platform, accounts: Accounts) -> None:
 
     @router.get("/v3/domains")
-    async def list_domains(caller: Caller = requires("iam:domains:listDomains")) -> dict[str, Any]:
-        found = await accounts.list(caller.principal)
-        return {"domains": [account_json(platform, a) for a in found], "links": links(platform, "/v3/domains")}
+    async def list_domains(
+        window: Window = windowing(), caller: Caller = requires("iam:domains:listDomains")
+    ) -> dict[str, Any]:
+        found = await accounts.list(caller.principal, window)
+        rows = [account_json(platform, account) for account in found.rows]
+        return {"domains": rows, "links": window.links(platform, found.more)}
 
     @router.post("/v3/domains", status_code=201)
     async def create_domain(body: NewDomain, caller: Caller = requires("iam:domains:createDomain")) -> dict[str, Any]:
@@ -81,26 +80,34 @@ def add_account_routes(router: APIRouter, platform: Platform, accounts: Accounts
 
 
 def add_project_routes(router: APIRouter, platform: Platform, projects: Projects) -> None:
+    quotas = Quotas(platform)
+
     # The path parameter is not called project_id, which means "act inside it"; a disabled project refuses that.
 
     @router.get("/v3/projects")
     async def list_projects(
+        domain_id: str | None = None,
         name: str | None = None,
         parent_id: str | None = None,
         enabled: bool | None = None,
-        page: int | None = None,
-        per_page: int | None = None,
+        is_domain: bool = False,
+        window: Window = windowing(),
         caller: Caller = requires("iam:projects:listProjects", everyone=True),
     ) -> dict[str, Any]:
         """All projects for those who may list them, else those the caller has any right in."""
+        about_own(caller, domain_id)
         everything = (await caller.decide("iam:projects:listProjects")).allowed
-        top = None if parent_id == caller.principal.account_id else parent_id
-        found = await projects.list(caller.principal, everything=everything, name=name, parent_id=top, enabled=enabled)
-        if parent_id is not None and top is None:
-            found = [project for project in found if project.parent_id is None]
-        if page and per_page:
-            found = found[(page - 1) * per_page : page * per_page]
-        return {"projects": [project_json(platform, p) for p in found], "links": links(platform, "/v3/projects")}
+        found = await projects.list(
+            caller.principal,
+            window,
+            everything=everything,
+            name=name,
+            parent_id=parent_id,
+            enabled=enabled,
+        )
+        # No project is an account (a Keystone domain) here.
+        rows = [] if is_domain else [project_json(platform, project) for project in found.rows]
+        return {"projects": rows, "links": window.links(platform, found.more)}
 
     @router.post("/v3/projects", status_code=201)
     async def create_project(
@@ -119,6 +126,44 @@ def add_project_routes(router: APIRouter, platform: Platform, projects: Projects
     ) -> dict[str, Any]:
         return {"project": project_json(platform, await projects.get(caller.principal.account_id, project))}
 
+    @router.get("/v3-ext/projects/{project}")
+    async def show_project_status(
+        project: str, caller: Caller = requires("iam:projects:getProject", "project/{project}")
+    ) -> dict[str, Any]:
+        """With its ``status``, normal or suspended."""
+        found = await projects.get(caller.principal.account_id, project)
+        status = "normal" if found.enabled else "suspended"
+        return {"project": project_json(platform, found) | {"status": status}}
+
+    @router.put("/v3-ext/projects/{project}", status_code=204)
+    async def set_project_status(
+        project: str, body: ProjectStatus, caller: Caller = requires("iam:projects:updateProject", "project/{project}")
+    ) -> None:
+        """A suspended project refuses every call in it, as one that is not enabled."""
+        enabled = body.project.status == "normal"
+        found = await projects.update(account_wide(caller), project, None, None, enabled)
+        caller.about(name=found.name)
+
+    @router.get("/v3.0/OS-QUOTA/projects/{project}")
+    async def project_quota(
+        project: str, caller: Caller = requires("iam:quotas:listQuotasForProject", "project/{project}")
+    ) -> dict[str, Any]:
+        """How many sub-projects it may have, as part of all projects of the account."""
+        account_id = caller.principal.account_id
+        await projects.get(account_id, project)
+        return {"quotas": {"resources": [await quotas.report(account_id, "project")]}}
+
+    @router.get("/v3.0/OS-QUOTA/domains/{domain_id}")
+    async def domain_quota(
+        domain_id: str, type: str | None = None, caller: Caller = requires("iam:quotas:listQuotas")
+    ) -> dict[str, Any]:
+        """How many users, groups, agencies, policies … the account may have, and has."""
+        account_id = about_own(caller, domain_id)
+        if type not in (None, *KINDS):
+            raise Invalid(f"type: '{type}' has no quota here; use one of {', '.join(KINDS)}")
+        kinds = KINDS if type is None else (type,)
+        return {"quotas": {"resources": [await quotas.report(account_id, kind) for kind in kinds]}}
+
     @router.patch("/v3/projects/{project}")
     async def update_project(
         project: str, body: ProjectChanges, caller: Caller = requires("iam:projects:updateProject", "project/{project}")
@@ -133,50 +178,3 @@ def add_project_routes(router: APIRouter, platform: Platform, projects: Projects
         project: str, caller: Caller = requires("iam:projects:deleteProject", "project/{project}")
     ) -> None:
         await projects.delete(account_wide(caller), project)
-
-
-def add_workspace_routes(router: APIRouter, platform: Platform, workspaces: Workspaces) -> None:
-    base = "/v1/{project_id}/workspaces"
-
-    async def owner(caller: Caller) -> str:
-        return (await platform.identity.account(caller.principal.account_id)).name
-
-    @router.get(base)
-    async def list_workspaces(
-        name: str | None = None, caller: Caller = requires("modelarts:workspace:list")
-    ) -> dict[str, Any]:
-        name_of_owner = await owner(caller)
-        rows = [workspace_json(w, name_of_owner) for w in await workspaces.list(caller.project_id, name)]
-        return {"total_count": len(rows), "count": len(rows), "workspaces": rows}
-
-    @router.post(base)
-    async def create_workspace(
-        body: NewWorkspace, caller: Caller = requires("modelarts:workspace:create")
-    ) -> dict[str, Any]:
-        workspace = await workspaces.create(caller.project_id, body.name)
-        urn = str(Urn("iam", caller.project_id, "workspace", workspace.id))
-        caller.about(resource=urn, name=workspace.name)
-        return workspace_json(workspace, await owner(caller))
-
-    @router.get(base + "/{workspace_id}")
-    async def show_workspace(
-        workspace_id: str, caller: Caller = requires("modelarts:workspace:get", "workspace/{workspace_id}")
-    ) -> dict[str, Any]:
-        workspace = await workspaces.get(caller.project_id, workspace_id)
-        return workspace_json(workspace, await owner(caller))
-
-    @router.put(base + "/{workspace_id}")
-    async def rename_workspace(
-        workspace_id: str,
-        body: WorkspaceName,
-        caller: Caller = requires("modelarts:workspace:update", "workspace/{workspace_id}"),
-    ) -> dict[str, Any]:
-        await workspaces.rename(caller.project_id, workspace_id, body.name)
-        return {"workspace_id": workspace_id}
-
-    @router.delete(base + "/{workspace_id}")
-    async def delete_workspace(
-        workspace_id: str, caller: Caller = requires("modelarts:workspace:delete", "workspace/{workspace_id}")
-    ) -> dict[str, Any]:
-        await workspaces.delete(caller.project_id, workspace_id)
-        return {"workspace_id": workspace_id}

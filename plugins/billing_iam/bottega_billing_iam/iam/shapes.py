@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from bottega.entities import Account, Credential, Group, Policy, Project, User, Workspace
+from bottega.entities import Account, Agency, Credential, EnterpriseProject, Group, Policy, Project, User
 from bottega.platform import Platform
+
+from .agencies import SERVICE, duration_text
+from .personal import Personal
 
 
 def iso(moment: datetime) -> str:
@@ -18,28 +21,63 @@ def links(platform: Platform, path: str) -> dict[str, str | None]:
     return {"self": f"{platform.url}{path}", "previous": None, "next": None}
 
 
+def own_links(platform: Platform, path: str) -> dict[str, str]:
+    return {"self": f"{platform.url}{path}"}
+
+
+def moment(at: int | None) -> str | None:
+    """A time in epoch milliseconds as the vendor's text."""
+    return None if at is None else iso(datetime.fromtimestamp(at / 1000, UTC))
+
+
 def account_json(platform: Platform, account: Account) -> dict[str, Any]:
     return {
         "id": account.id,
         "name": account.name,
         "enabled": True,
         "description": "",
-        "links": links(platform, f"/v3/domains/{account.id}"),
+        "links": own_links(platform, f"/v3/domains/{account.id}"),
     }
 
 
-def user_json(platform: Platform, user: User) -> dict[str, Any]:
+def user_json(platform: Platform, user: User, password_expires_at: int | None) -> dict[str, Any]:
+    """A user without personal data; ``pwd_status``: the password has to be changed."""
     return {
         "id": user.id,
         "name": user.name,
         "domain_id": user.account_id,
         "enabled": user.enabled,
-        "description": "",
-        "password_expires_at": None,
-        "pwd_status": user.password_hash is not None,
+        "description": user.description,
+        "password_expires_at": moment(password_expires_at),
+        "pwd_status": user.must_change_password,
+        "access_mode": user.access_mode,
         "is_domain_owner": user.is_account_root,
         "create_time": user.created_at,
-        "links": links(platform, f"/v3/users/{user.id}"),
+        "links": own_links(platform, f"/v3/users/{user.id}"),
+    }
+
+
+def personal_user_json(user: User, personal: Personal) -> dict[str, Any]:
+    """A user with its personal data, as ``OS-USER`` writes it."""
+    areacode, phone = personal.phone(user)
+    return {
+        "id": user.id,
+        "name": user.name,
+        "domain_id": user.account_id,
+        "enabled": user.enabled,
+        "description": user.description,
+        "access_mode": user.access_mode,
+        "pwd_status": user.must_change_password,
+        "is_domain_owner": user.is_account_root,
+        "email": personal.email(user),
+        "areacode": areacode,
+        "phone": phone,
+        "create_time": moment(user.created_at),
+        "last_login_time": moment(user.last_login_at),
+        "pwd_create_time": moment(user.password_changed_at),
+        "modify_pwd_time": moment(user.password_changed_at),
+        "xuser_id": "",
+        "xuser_type": "",
     }
 
 
@@ -50,7 +88,7 @@ def group_json(platform: Platform, group: Group) -> dict[str, Any]:
         "domain_id": group.account_id,
         "description": group.description,
         "create_time": group.created_at,
-        "links": links(platform, f"/v3/groups/{group.id}"),
+        "links": own_links(platform, f"/v3/groups/{group.id}"),
     }
 
 
@@ -63,7 +101,7 @@ def project_json(platform: Platform, project: Project) -> dict[str, Any]:
         "is_domain": False,
         "enabled": project.enabled,
         "description": project.description,
-        "links": links(platform, f"/v3/projects/{project.id}"),
+        "links": own_links(platform, f"/v3/projects/{project.id}"),
     }
 
 
@@ -92,22 +130,35 @@ def role_json(platform: Platform, policy: Policy) -> dict[str, Any]:
         "policy": policy.document,
         "created_time": str(policy.created_at),
         "updated_time": str(policy.updated_at),
-        "links": links(platform, f"/v3/roles/{policy.id}"),
+        "links": own_links(platform, f"/v3/roles/{policy.id}"),
     }
 
 
-def workspace_json(workspace: Workspace, owner: str) -> dict[str, Any]:
+def agency_json(agency: Agency, trusted: str) -> dict[str, Any]:
+    """An agency; `trusted` is the name of the account it trusts."""
     return {
-        "id": workspace.id,
-        "name": workspace.name,
-        "description": "",
-        "owner": owner,
-        "auth_type": "PUBLIC",
-        "enterprise_project_id": "0",
-        "enterprise_project_name": "default",
-        "status": "NORMAL",
-        "status_info": "",
-        "create_time": workspace.created_at,
-        "update_time": workspace.created_at,
-        "grants": [],
+        "id": agency.id,
+        "name": agency.name,
+        "domain_id": agency.account_id,
+        "description": agency.description,
+        "duration": duration_text(agency),
+        "create_time": moment(agency.created_at),
+        "expire_time": moment(agency.expires_at),
+        "trust_domain_id": agency.trusted_account_id or SERVICE,
+        "trust_domain_name": trusted,
+        "agency_urn": f"iam::{agency.account_id}:agency:{agency.name}",
+    }
+
+
+def enterprise_project_json(row: EnterpriseProject) -> dict[str, Any]:
+    """``status`` 1 is enabled, 2 disabled."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "status": 1 if row.enabled else 2,
+        "type": "prod",
+        "created_at": moment(row.created_at),
+        "updated_at": moment(row.updated_at),
+        "delete_flag": False,
     }

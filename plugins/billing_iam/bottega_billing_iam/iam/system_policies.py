@@ -13,6 +13,7 @@ from bottega.plugins import SystemPolicy
 
 SECURITY = "Security Administrator"
 TENANT = "Tenant Administrator"
+AGENCY = "ModelArts Agency"
 ADMIN_GROUP_POLICIES = (SECURITY, TENANT)
 
 _KINDS = frozenset(
@@ -48,6 +49,8 @@ _KINDS = frozenset(
     }
 )
 _POOLS = frozenset({"cluster", "pool", "nodePool", "poolNode"})
+_ADMINISTRATION = frozenset({"authMode", "authorization", "quota", "workspace"})
+"""Who may do what is the administrators': CommonOperations look at these only."""
 _SERVICES = frozenset({"bottega", "bss", "cts", "modelarts", "obs", "smn", "swr"})
 
 _DEPENDENCIES = (
@@ -68,21 +71,35 @@ _DEPENDENCIES = (
     "swr:repository:upload",
 )
 
+_AGENCY_ACTIONS = (
+    "obs:bucket:HeadBucket",
+    "obs:bucket:ListBucket",
+    "obs:bucket:GetBucketLocation",
+    "obs:object:GetObject",
+    "obs:object:GetObjectVersion",
+    "obs:object:PutObject",
+    "smn:topic:publish",
+)
+"""The least the platform needs: it deletes nothing, makes no buckets, and touches nothing that the user may not."""
+
 
 def system_policies(declared_actions: Iterable[str]) -> list[SystemPolicy]:
     """The ready-made policies, for an installation whose plugins declare `declared_actions`."""
     parts = [action.split(":") for action in declared_actions]
     kinds = _KINDS | {kind for service, kind, _ in parts if service == "modelarts"}
     services = sorted(_SERVICES | {service for service, _, _ in parts} - {"iam"})
-    common = [f"modelarts:{kind}:*" for kind in sorted(kinds - _POOLS)]
-    common += [f"modelarts:{kind}:{verb}*" for kind in sorted(_POOLS) for verb in ("get", "list")]
+    looked_at = _POOLS | _ADMINISTRATION
+    common = [f"modelarts:{kind}:*" for kind in sorted(kinds - looked_at)]
+    common += [f"modelarts:{kind}:{verb}*" for kind in sorted(looked_at) for verb in ("get", "list")]
     return [
         _allow("ModelArts FullAccess", "Administrator permissions for ModelArts.", ["modelarts:*:*"]),
         _allow("ModelArts CommonOperations", "All of ModelArts but managing dedicated resource pools.", common),
         _allow("ModelArts Dependency Access", "Permissions on dependent services for ModelArts.", _DEPENDENCIES),
+        _allow(AGENCY, "What the platform needs to work for users by an agency.", _AGENCY_ACTIONS),
         _allow("ModelArts Admin", "Administrator of ModelArts (older name of FullAccess).", ["modelarts:*:*"]),
         _allow("ModelArts User", "User of ModelArts (older name of CommonOperations).", common),
         _allow("ModelArts Viewer", "Looks at everything of ModelArts.", ["modelarts:*:get*", "modelarts:*:list*"]),
+        _allow("Agent Operator", "Acts for accounts that trust this one, by their agencies.", ["iam:agencies:assume"]),
         _allow(SECURITY, "Manages users, groups, policies, projects and access keys.", ["iam:*:*"]),
         _allow(TENANT, "Everything but identity and permissions.", [f"{s}:*:*" for s in services], "1.0"),
         _allow(
