@@ -4,16 +4,64 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from bottega.backends import WorkloadSpec
+from bottega.cli_support import OPTIONS
 from bottega.client import Client
-from bottega.testing import RunningPlatform, Tenant
+from bottega.context import move_clock, now_ms
+from bottega.entities import Workload
+from bottega.plugins import Plugins
+from bottega.settings import load_settings
+from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.testing.running import RecordedEvents
+from bottega_billing_iam.billing.entities import Order
+from bottega_billing_iam.billing.ledger import BALANCE, REVENUE, Draft, transfer
+from bottega_billing_iam.billing.ledger import post as ledger_post
 
 Login = Callable[..., httpx.Response]
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def cli() -> typer.Typer:
+    """The commands of all plugins."""
+    cli = typer.Typer()
+    plugins = Plugins(load_settings(environ={}), commands_only=True)
+    for plugin in plugins.on():
+        plugins.call(plugin, "bottega_commands", cli=cli)
+    return cli
+
+
+@pytest.fixture
+def bottega(
+    cli: typer.Typer, running: RunningPlatform, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Run commands with the credentials of a tenant (default: `tenant`)."""
+
+    def run(*arguments: str, who: Tenant = tenant, as_json: bool = False, input: str | None = None) -> Result:
+        file = tmp_path / f"{who.user_id}.json"
+        known = {
+            "url": running.url,
+            "project_id": who.project_id,
+            "access_key": who.access_key,
+            "secret_key": who.secret_key,
+        }
+        file.write_text(json.dumps(known))
+        monkeypatch.setattr(OPTIONS, "credentials", file)
+        monkeypatch.setattr(OPTIONS, "as_json", as_json)
+        return CliRunner().invoke(cli, arguments, input=input, env={"COLUMNS": "200"})
+
+    return run
 
 
 @pytest.fixture
@@ -68,3 +116,132 @@ def member(tenant: Tenant) -> Callable[..., dict[str, str]]:
         }
 
     return make
+
+
+@pytest.fixture(scope="module")
+def paying(each_database: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform that settles and looks at arrears and budgets all the time, on each database."""
+    quick = {"money_check_s": 0.1, "settle_every_s": 0.1, "settle_after_s": 0}
+    with RunningPlatform(
+        tmp_path_factory.mktemp("paying"), {**each_database, "plugins": {"billing": quick}}
+    ) as platform:
+        yield platform
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[[float], None]]:
+    """Let so many hours pass; the clock is put back afterwards."""
+    moved: list[int] = []
+
+    def pass_by(hours: float) -> None:
+        moved.append(int(hours * 3_600_000))
+        move_clock(moved[-1])
+
+    yield pass_by
+    move_clock(-sum(moved))
+
+
+class Account:
+    """An account whose money a test moves. Amounts are texts such as "1.50"."""
+
+    def __init__(self, running: RunningPlatform) -> None:
+        self.tenant = running.tenant()
+        self.move_to(running)
+
+    def move_to(self, running: RunningPlatform) -> None:
+        """The same account on a platform that was started again."""
+        self.running = running
+        self.tenant = replace(self.tenant, running=running)
+        self.operator = Client.from_file(running.data_dir / "credentials.json")
+        self.path = f"/v2/billing/accounts/{self.tenant.account_id}"
+
+    def pays(self, mode: str | None, **terms: Any) -> Any:
+        return self.operator.put(f"{self.path}/terms", {"mode": mode, **terms})
+
+    def recharge(self, amount: str, **more: Any) -> Any:
+        return self.operator.post(f"{self.path}/recharges", {"amount": amount, **more})
+
+    def balance(self) -> Any:
+        return self.tenant.client.get("/v2/{project_id}/balance")
+
+    def charge(self, amount: str) -> None:
+        """Charge the account for something bought at once."""
+        platform, tenant = self.running.platform("billing"), self.tenant
+        micro, number, now = int(Decimal(amount) * 1_000_000), str(uuid.uuid4()), now_ms()
+        bought = Order(
+            id=number,
+            order_no=number,
+            account_id=tenant.account_id,
+            project_id=tenant.project_id,
+            user_id=tenant.user_id,
+            user_name=tenant.name,
+            kind="test",
+            name="something",
+            micro=micro,
+            currency="CNY",
+            begins=now,
+            ends=now,
+        )
+
+        async def post() -> None:
+            async with platform.database.transaction() as tx:
+                tx.session.add(bought)
+                moves = transfer(BALANCE, REVENUE, micro, "CNY")
+                await ledger_post(tx, Draft(f"test/{number}", tenant.account_id, "order", now, moves))
+
+        self.running.run(post())
+
+    def start(self, *, flavor: str = "local.small", kind: str = "training", **more: Any) -> str:
+        """Run a program that waits, as a workload of a resource; its id. It ends when it is asked to."""
+        platform, tenant = self.running.platform("training"), self.tenant
+        tags = more.pop("tags", {})
+
+        async def request() -> str:
+            async with platform.database.transaction() as tx:
+                resource = await platform.resources.create(
+                    tx,
+                    kind="job",
+                    project_id=tenant.project_id,
+                    owner_id=tenant.user_id,
+                    name=f"job-{uuid.uuid4().hex[:6]}",
+                    tags=tags,
+                )
+                asked = {"project_id": tenant.project_id, "user_id": tenant.user_id, **more}
+                workload = await platform.workloads.request(
+                    tx,
+                    WorkloadSpec(command=["{python}", "-c", "import time; time.sleep(600)"]),
+                    kind=kind,
+                    flavor_id=flavor,
+                    resource_urn=resource.urn,
+                    **asked,
+                )
+                return workload.id
+
+        return self.running.run(request())
+
+    def workload(self, workload_id: str) -> Workload:
+        async def get() -> Workload:
+            async with self.running.runtime.platform.database.read() as session:
+                return await session.get_one(Workload, workload_id)
+
+        return self.running.run(get())
+
+    def reached(self, workload_id: str, state: str) -> Workload:
+        wait_until(lambda: self.workload(workload_id).state == state, 60)
+        return self.workload(workload_id)
+
+    def told(self, type: str) -> list[dict[str, Any]]:
+        """What the platform said of this account, in order."""
+        found = (e.data for e in RecordedEvents(self.running, "_").all(type))
+        return [data for data in found if data["account_id"] == self.tenant.account_id]
+
+
+@pytest.fixture
+def account(paying: RunningPlatform) -> Account:
+    return Account(paying)
+
+
+@pytest.fixture
+def account_of() -> type[Account]:
+    """A fresh account of a platform of the test's own."""
+    return Account

@@ -1,4 +1,4 @@
-"""The command line of the three plugins, as a user runs it."""
+"""The command line of the plugins, as a user runs it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from bottega.cli_support import OPTIONS
 from bottega.client import ApiFailure, Client
 from bottega.errors import Invalid
-from bottega.testing import RunningPlatform, Tenant, wait_until
-from bottega_billing_iam.audit import commands as audit_commands
-from bottega_billing_iam.billing import commands as billing_commands
-from bottega_billing_iam.iam import commands as iam_commands
+from bottega.testing import Tenant, wait_until
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def bottega(running: RunningPlatform, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the commands with the credentials of a tenant (default: `tenant`)."""
-    cli = typer.Typer()
-    for commands in (iam_commands, billing_commands, audit_commands):
-        commands.add_to(cli)
-
-    def run(*arguments: str, who: Tenant = tenant, as_json: bool = False, input: str | None = None) -> Result:
-        file = tmp_path / f"{who.user_id}.json"
-        known = {
-            "url": running.url,
-            "project_id": who.project_id,
-            "access_key": who.access_key,
-            "secret_key": who.secret_key,
-        }
-        file.write_text(json.dumps(known))
-        monkeypatch.setattr(OPTIONS, "credentials", file)
-        monkeypatch.setattr(OPTIONS, "as_json", as_json)
-        return CliRunner().invoke(cli, arguments, input=input, env={"COLUMNS": "200"})
-
-    return run
 
 
 def answer(run: Run, *arguments: str) -> Any:
