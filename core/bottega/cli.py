@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from bottega import permission_commands
 from bottega.cli_support import OPTIONS, as_text, connect, console, errors, moment, note, show
 from bottega.client import ApiFailure, Unreachable
 from bottega.errors import BottegaError, ConfigError, NotFound, is_full_disk
@@ -27,6 +28,7 @@ cli = typer.Typer(
 events = typer.Typer(no_args_is_help=True, help="Follow events, and care for those no handler could process.")
 dead = typer.Typer(no_args_is_help=True, help="Events a handler could not process.")
 cli.add_typer(events, name="events")
+permission_commands.add_to(cli)
 cli.add_typer(secrets, name="secrets")
 events.add_typer(dead, name="dead")
 _EXPECTED = (ApiFailure, Unreachable, BottegaError, OSError, json.JSONDecodeError)
@@ -111,21 +113,6 @@ def plugins(name: Annotated[str | None, typer.Argument(help="Show this one whole
 def whoami() -> None:
     """Show who the credentials belong to."""
     show(connect().get("/v1/whoami"))
-
-
-@cli.command(name="can-i")
-def can_i(action: str, resource: Annotated[str, typer.Argument()] = "*", user: str | None = None) -> None:
-    """Ask whether ACTION on RESOURCE is allowed, and which statement decides; exit code 1 when it is not."""
-    answer = connect().post(
-        "/v1/{project_id}/permissions/check", {"action": action, "resource": resource, "user": user}
-    )
-    if OPTIONS.as_json:
-        show(answer)
-    else:
-        console.print(("[green]yes[/]: " if answer["allowed"] else "[red]no[/]: "), end="")
-        console.print(answer["explanation"], markup=False)
-    if not answer["allowed"]:
-        raise typer.Exit(1)
 
 
 @cli.command()

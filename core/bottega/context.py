@@ -17,7 +17,8 @@ class Principal:
     `scope` is the project a token is limited to; None means every project of the account.
     `session_policy` is the text of a policy that limits this credential further; None means no limit.
     `agency_id` names the agency whose rights it has instead of the user's own; None means its own rights.
-    `token_id` is the token it came with, so that it can be revoked; `expires_at` (epoch ms) when that ends.
+    `token_id` is the token it came with, so that it can be revoked; `issued_at` and `expires_at` (epoch ms) are when
+    that begins and ends.
     """
 
     account_id: str
@@ -31,6 +32,7 @@ class Principal:
     agency_id: str | None = None
     token_id: str | None = None
     expires_at: int | None = None
+    issued_at: int | None = None
 
     @property
     def actor(self) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bottega.iam_conditions import RESOURCE_TAG, Condition, Context
+from bottega.iam_conditions import Condition, Context
 from bottega.iam_statements import Dependency, Effect, Matcher, PolicyDocument, Statement
 from bottega.iam_syntax import InvalidPolicy, Problem, check_policy, parse_policy
 
@@ -103,10 +103,8 @@ class PolicySet:
         names = {policy.document.name for policy in policies}
         self._policies = [(policy, _missing(policy.document, names)) for policy in policies]
         self._memo: dict[str, tuple[tuple[_Candidate, ...], Decision]] = {}
-        self.asks_for_tags = any(
-            key.startswith(RESOURCE_TAG) for policy in policies for key in policy.document.condition_keys
-        )
-        """Whether a condition depends on the tags of the resource."""
+        self.asks_about_resource = any(policy.document.asks_about_resource for policy in policies)
+        """Whether a condition depends on the tags or the enterprise project of the resource."""
 
     def decide(self, action: str, resource: str = "*", context: Context | None = None) -> Decision:
         """Whether the caller may do ``action`` on ``resource``.

@@ -27,11 +27,12 @@ ContextValue = str | int | float | bool | datetime | Sequence[str] | None
 Context = Mapping[str, ContextValue]
 Test = Callable[[Any], bool]
 
+ENTERPRISE_PROJECT = "g:EnterpriseProjectId"
 GLOBAL_KEYS = (
     "g:CurrentTime",
     "g:DomainId",
     "g:DomainName",
-    "g:EnterpriseProjectId",
+    ENTERPRISE_PROJECT,
     "g:MFAAge",
     "g:MFAPresent",
     "g:ProjectId",

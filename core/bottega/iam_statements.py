@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from bottega.iam_conditions import Condition, glob
+from bottega.iam_conditions import ENTERPRISE_PROJECT, RESOURCE_TAG, Condition, glob
 
 Effect = Literal["Allow", "Deny"]
 Matcher = Callable[[str], bool]
@@ -47,9 +47,10 @@ class PolicyDocument:
         return Rules(self.statements)
 
     @cached_property
-    def condition_keys(self) -> frozenset[str]:
-        """Every key that a condition of it asks for."""
-        return frozenset(condition.key for statement in self.statements for condition in statement.conditions)
+    def asks_about_resource(self) -> bool:
+        """Whether a condition of it depends on the tags or the enterprise project of the resource."""
+        keys = (condition.key for statement in self.statements for condition in statement.conditions)
+        return any(key == ENTERPRISE_PROJECT or key.startswith(RESOURCE_TAG) for key in keys)
 
 
 class Rules:

@@ -339,17 +339,23 @@ class Identity:
         return project
 
     async def conditions(self, principal: Principal, project: Project | None, source_ip: str | None) -> dict[str, Any]:
-        """The global condition keys (``g:…``) of a request."""
-        return {
-            "g:CurrentTime": datetime.now(UTC),
+        """The global condition keys (``g:…``) of a request; ``g:TokenAge`` is in seconds."""
+        now = now_ms()
+        known: dict[str, Any] = {
+            "g:CurrentTime": datetime.fromtimestamp(now / 1000, UTC),
             "g:UserName": principal.user_name,
             "g:UserId": principal.user_id,
             "g:DomainId": principal.account_id,
             "g:DomainName": (await self.account(principal.account_id)).name,
             "g:MFAPresent": False,
-            **({"g:SourceIp": source_ip} if source_ip else {}),
-            **({"g:ProjectId": project.id, "g:ProjectName": project.name} if project else {}),
         }
+        if source_ip:
+            known["g:SourceIp"] = source_ip
+        if principal.issued_at is not None:
+            known["g:TokenAge"] = (now - principal.issued_at) // 1000
+        if project is not None:
+            known["g:ProjectId"], known["g:ProjectName"] = project.id, project.name
+        return known
 
     # -- first start ---------------------------------------------------------------------------------------------
 

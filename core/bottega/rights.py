@@ -13,10 +13,13 @@ from typing import Any
 
 from bottega.context import Principal, now_ms
 from bottega.database import Database
-from bottega.entities import Account, Agency
+from bottega.entities import Account, Agency, Resource
+from bottega.errors import Invalid
 from bottega.events import Envelope
 from bottega.grants import Grant, Grants, Holder
 from bottega.iam import Decision, PolicySet, compile_policies, parse_policy
+from bottega.iam_conditions import ENTERPRISE_PROJECT, RESOURCE_TAG
+from bottega.urn import Urn
 
 __all__ = ["DEFAULT_ENTERPRISE_PROJECT", "Grant", "Holder", "Rights"]
 
@@ -63,7 +66,9 @@ class Rights:
         if principal.kind == "system":
             return Decision(True, "explicit allow", action, "platform", 0, "the platform itself", "*:*:*")
         if principal.session_policy is not None:
-            limit = self.session_policy(principal.session_policy).decide(action, resource, context)
+            limits = self.session_policy(principal.session_policy)
+            told = await self.told(limits, context, resource, enterprise_project_id)
+            limit = limits.decide(action, resource, told)
             if not limit.allowed:
                 return limit
         if principal.kind == "workload" and action[:4].lower() == "obs:":
@@ -73,10 +78,32 @@ class Rights:
         held = self._sets.get((principal.agency_id, principal.user_id, project_id, enterprise_project_id))
         if held is None or principal.agency_id is not None:
             held = await self.held(principal, project_id, enterprise_project_id)
+        if held.asks_about_resource:
+            context = await self.told(held, context, resource, enterprise_project_id)
         decision = held.decide(action, resource, context)
         if decision.reason != "no statement allows it" or not await self.is_loose(principal, action):
             return decision
         return Decision(True, "loose authorization", action)
+
+    async def told(
+        self, held: PolicySet, context: Mapping[str, Any], resource: str, enterprise_project_id: str
+    ) -> Mapping[str, Any]:
+        """The condition keys of a request with those about its resource, if `held` asks for any."""
+        if not held.asks_about_resource:
+            return context
+        tags = {f"{RESOURCE_TAG}{key}": value for key, value in (await self._tags(resource)).items()}
+        return {**context, ENTERPRISE_PROJECT: enterprise_project_id, **tags}
+
+    async def _tags(self, resource: str) -> Mapping[str, Any]:
+        try:
+            urn = Urn.parse(resource)
+        except Invalid:  # a pattern, or something outside the registry
+            return {}
+        if not urn.id.isprintable():
+            return {}
+        async with self._database.read() as session:
+            row = await session.get(Resource, urn.id)
+        return row.tags if row is not None and row.project_id == urn.project else {}
 
     async def is_loose(self, principal: Principal, action: str) -> bool:
         """Whether `action` needs no statement: the account is in loose mode and it is a user's use of ModelArts.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from pydantic import BaseModel, Field
 from sqlmodel import col, select
 
-from bottega import event_routes, secret_routes, workload_routes
+from bottega import event_routes, permission_routes, secret_routes, workload_routes
 from bottega.bus import DeadLetter
-from bottega.context import Principal
-from bottega.entities import Group, GroupMember, LineageEdge, Resource, User
-from bottega.errors import Invalid, NotFound
+from bottega.entities import Group, GroupMember, LineageEdge, Resource
+from bottega.errors import NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.plugins import Action
 from bottega.urn import Urn
@@ -27,7 +24,7 @@ ACTIONS = (
     Action("bottega:plugin:list", "See which plugins there are and how they are"),
     Action("bottega:metrics:get", "Read the platform's own metrics"),
     Action("bottega:self:get", "See who one is"),
-    Action("bottega:permission:check", "Ask what oneself, or another user of the account, may do"),
+    *permission_routes.ACTIONS,
     Action("bottega:resource:list", "List the things of a project and follow their lineage"),
     Action("bottega:flavor:list", "See the sizes of machine that are offered"),
     Action("bottega:deadLetter:list", "See events a handler could not process"),
@@ -39,14 +36,6 @@ ACTIONS = (
 _LINEAGE_DEPTH = 20
 _LEAST_FREE = 20 * 2**20
 """Bytes the disk of the data directory needs for the platform to be called ready."""
-_ACTION = re.compile(r"[\w*-]+:[\w*-]+:[\w*-]+")
-
-
-class PermissionQuestion(BaseModel):
-    action: str = Field(min_length=1, max_length=256)
-    resource: str = Field("*", max_length=2048)
-    user: str | None = None
-    """Name of another user of the account; needs ``bottega:permission:check``. Absent: the caller."""
 
 
 def routers(runtime: Runtime) -> list[APIRouter]:
@@ -56,6 +45,7 @@ def routers(runtime: Runtime) -> list[APIRouter]:
         _project(runtime),
         _dead_letters(runtime),
         event_routes.router(runtime.platform),
+        permission_routes.router(runtime.platform),
         workload_routes.router(runtime.platform),
         secret_routes.router(runtime.platform),
     ]
@@ -126,31 +116,6 @@ def _platform(runtime: Runtime) -> APIRouter:
 def _project(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["core"])
     platform = runtime.platform
-
-    @router.post("/v1/{project_id}/permissions/check")
-    async def check(
-        body: PermissionQuestion, caller: Caller = requires("bottega:permission:check", everyone=True)
-    ) -> dict[str, Any]:
-        """May the caller, or with ``user`` another user of the account, do `action` on `resource`? With the reason."""
-        if not _ACTION.fullmatch(body.action):
-            raise Invalid(
-                f"'{body.action}' is not an action; write service:resource:operation, as modelarts:trainJob:get"
-            )
-        principal = caller.principal
-        if body.user is not None and body.user != principal.user_name:
-            await caller.check("bottega:permission:check")
-            principal = await _user_named(caller, body.user)
-        project = await platform.identity.project(caller.project_id)
-        context = await platform.identity.conditions(principal, project, caller.call.source_ip)
-        decision = await platform.identity.decide(principal, project.id, body.action, body.resource, context)
-        return {
-            "allowed": decision.allowed,
-            "reason": decision.reason,
-            "policy": decision.policy,
-            "statement": decision.statement,
-            "source": decision.source,
-            "explanation": decision.explain(),
-        }
 
     @router.get("/v1/{project_id}/resources")
     async def resources(
@@ -260,12 +225,3 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
         "time": letter.time,
         "payload": letter.payload.decode("utf-8", "replace"),
     }
-
-
-async def _user_named(caller: Caller, name: str) -> Principal:
-    async with caller.platform.database.read() as session:
-        query = select(User).where(User.account_id == caller.principal.account_id, User.name == name)
-        user = (await session.exec(query)).first()
-    if user is None:
-        raise NotFound(f"there is no user '{name}' in this account")
-    return await caller.platform.identity.principal(user.id)

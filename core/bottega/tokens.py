@@ -236,6 +236,7 @@ class Tokens:
             agency_id,
             token_id,
             until,
+            int(claims["iat"] * 1000),
         )
 
     async def revoke(self, tx: Transaction, token: str) -> Principal:

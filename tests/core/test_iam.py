@@ -276,8 +276,8 @@ def test_a_condition_may_ask_for_a_tag_of_the_resource() -> None:
     team = "g:ResourceTag/team"
     assert holds("StringEquals", team, ["vision"], {team: "vision"})
     assert not holds("StringEquals", team, ["vision"], {})
-    assert policies(policy(allow("a:b:c", Condition={"Null": {team: "true"}}))).asks_for_tags
-    assert not policies(ADMIN).asks_for_tags
+    assert policies(policy(allow("a:b:c", Condition={"Null": {team: "true"}}))).asks_about_resource
+    assert not policies(ADMIN).asks_about_resource
     with pytest.raises(Invalid, match="'g:ResourceTag/' is not a global key"):
         policy(allow("a:b:c", Condition={"StringEquals": {"g:ResourceTag/": "x"}}))
 
