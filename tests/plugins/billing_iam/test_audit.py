@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from bottega.client import ApiFailure, Client
 from bottega.events import Envelope, Received, uuid7
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.audit.chain import seal
 from bottega_billing_iam.audit.events import ApiCalled
 from bottega_billing_iam.audit.traces import on_called
 
@@ -50,14 +52,20 @@ def test_the_registry_holds_the_91_names_of_the_guides_tables(tenant: Tenant) ->
 
 def test_a_change_is_kept_with_who_when_where_and_result(tenant: Tenant) -> None:
     made = tenant.client.post("/v1/{project_id}/workspaces", {"name": "vision"})
-    [row] = wait_for(tenant.client, 1, trace_name="createWorkspace", resource_name="visio")
+    [row] = wait_for(tenant.client, 1, trace_name="createWorkspace", resource_name="visio*")
     assert row["user"] == {
         "id": tenant.user_id,
         "name": tenant.name,
         "user_name": tenant.name,
         "account_id": tenant.account_id,
+        "access_key_id": tenant.access_key,
     }
-    assert row["request"] == f"POST /v1/{tenant.project_id}/workspaces"
+    assert (row["method"], row["path"]) == ("POST", f"/v1/{tenant.project_id}/workspaces")
+    asked = {"path": {"project_id": tenant.project_id}, "body": {"name": "vision"}}
+    assert json.loads(row["request"]) == asked
+    assert (row["api_version"], row["read_only"]) == ("v1", False)
+    assert row["user_agent"].startswith("python-httpx/")
+    assert 0 < row["duration_ms"] < 60_000
     assert (row["source_ip"], row["code"], row["trace_status"]) == ("127.0.0.1", "200", "normal")
     assert (row["resource_type"], row["resource_name"], row["resource_id"]) == ("workspace", "vision", made["id"])
     assert row["project_id"] == tenant.project_id
@@ -98,7 +106,8 @@ def test_who_never_said_who_it_was_is_seen_by_the_operator_only(
     assert response.status_code == 401
     request_id = response.headers["X-Request-Id"]
     [row] = wait_for(operator, 1, scope="account", trace_id=request_id)
-    assert (row["code"], row["user"]["id"], row["request"]) == ("401", None, f"GET {path}")
+    assert (row["code"], row["user"]["id"], row["method"], row["path"]) == ("401", None, "GET", path)
+    assert row["user"]["access_key_id"] is None
     assert find(tenant.client, trace_id=request_id) == []
     assert find(tenant.client, trace_id=request_id, scope="account") == []
 
@@ -160,17 +169,27 @@ def test_records_are_seen_by_their_account_only(tenant: Tenant, stranger: Tenant
         tenant.user().client.get(TRACES)
 
 
-def test_nothing_in_the_api_writes_the_trail(running: RunningPlatform, tenant: Tenant) -> None:
-    routes = [r for p in running.runtime.plugins.on() if p.name == "audit" and p.router for r in p.router.routes]
-    assert routes
-    assert {method for route in routes for method in getattr(route, "methods", ())} == {"GET"}
+def test_nothing_in_the_api_writes_the_trail(running: RunningPlatform, tenant: Tenant, operator: Client) -> None:
     tenant.client.post("/v1/{project_id}/workspaces", {"name": "vision"})
     [row] = wait_for(tenant.client, 1)
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
-        for path in (TRACES, f"{TRACES}/{row['trace_id']}"):
-            with pytest.raises(ApiFailure) as failure:
-                tenant.client.request(method, path, json={"code": "200"})
-            assert failure.value.status in (404, 405)
+    for who in (tenant.client, operator):
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            for path in (TRACES, f"{TRACES}/{row['trace_id']}", "/v3/{project_id}/trail/verification"):
+                with pytest.raises(ApiFailure) as failure:
+                    who.request(method, path, json={"code": "200"})
+                assert failure.value.status in (404, 405)
+    # The archive's bucket belongs to nobody, not even to the operator.
+    for method, path, body in (
+        ("GET", "/objects", None),
+        ("DELETE", "/objects/x", None),
+        ("POST", "/presigned-urls", {"keys": ["x"], "method": "PUT"}),
+    ):
+        with pytest.raises(ApiFailure) as failure:
+            operator.request(method, f"/v1/{{project_id}}/buckets/bottega-audit{path}", json=body)
+        assert failure.value.status in (403, 404), (method, path)
+    with pytest.raises(ApiFailure) as failure:
+        operator.post("/v1/{project_id}/buckets", {"name": "bottega-audit"})
+    assert failure.value.status in (403, 409)
     assert find(tenant.client) == [row]
 
 
@@ -210,3 +229,62 @@ def test_of_one_request_the_later_event_counts_in_any_order(running: RunningPlat
         running.run(deliver(envelope))
     [row] = find(tenant.client, trace_id=request_id)
     assert (row["code"], row["trace_status"], row["resource_type"]) == ("503", "incident", "dataset")
+
+
+def test_a_word_about_a_sealed_record_becomes_a_record_of_its_own(running: RunningPlatform, tenant: Tenant) -> None:
+    platform = running.platform("audit")
+    tenant.client.post("/v1/{project_id}/workspaces", {"name": "vision"})
+    [first] = wait_for(tenant.client, 1)
+    running.run(seal(platform.database, 0))
+
+    async def say(status: int, time: str) -> None:
+        data = {"request_id": first["trace_id"], "method": "POST", "path": "/v1/x", "status": status, "at": 1}
+        data |= {"account_id": tenant.account_id}
+        urn = f"bottega:core:{tenant.project_id}:call/{first['trace_id']}"
+        envelope = Envelope(uuid7(), "core.api.called.v1", urn, time, data, "/plugins/core", "user:x", uuid7())
+        async with platform.database.transaction() as tx:
+            await on_called(Received(ApiCalled.model_validate(data), envelope), tx)
+
+    running.run(say(503, "2001-01-01T00:00:00.000000Z"))  # older than what is known
+    assert find(tenant.client) == [first]
+    running.run(say(503, "2999-01-01T00:00:00.000000Z"))
+    again = find(tenant.client, **{"from": 0})
+    assert [row["code"] for row in again] == ["200", "503"]
+    assert {row["request_id"] for row in again} == {first["request_id"]}
+    assert again[0] == first
+
+
+def test_what_was_asked_is_kept_without_its_secrets(running: RunningPlatform, tenant: Tenant, bucket: str) -> None:
+    secret = "correct-Horse-1"
+    made = tenant.client.post("/v3/users", {"user": {"name": "ann", "password": secret, "email": "a@example.com"}})
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": "ann", "password": secret}}}}}
+    httpx.post(f"{running.url}/v3/auth/tokens", json=body)
+    headers = {"content-type": "application/json"}
+    path = f"/v1/{tenant.project_id}/buckets/{bucket}/objects/big.json"
+    answer = tenant.client.http.put(path, content=b'{"data": "of a user"}', headers=headers)
+    assert answer.status_code == 201
+    with pytest.raises(ApiFailure):
+        tenant.client.get(TRACES, {"next": "x", "token": secret, "limit": 3})
+    rows = wait_for(tenant.client, 1, scope="account", trace_name="createUser")
+    assert json.loads(rows[0]["request"])["body"]["user"] == {"name": "ann", "password": "***", "email": "***"}
+    [put] = wait_for(tenant.client, 1, trace_name="putObject")
+    assert json.loads(put["request"])["body"] == "[not kept: 21 bytes of data]"
+    everything = json.dumps(find(tenant.client, scope="account"))
+    assert secret not in everything
+    assert "of a user" not in everything
+    assert made["user"]["id"] in everything
+
+
+def test_a_huge_body_and_odd_text_are_kept_in_bounds(tenant: Tenant) -> None:
+    with pytest.raises(ApiFailure):
+        tenant.client.post("/v1/{project_id}/workspaces", {"name": "x" * 40_000})
+    with pytest.raises(ApiFailure):
+        tenant.client.post("/v1/{project_id}/workspaces", {"name": "y" * 400_000})
+    with pytest.raises(ApiFailure):
+        tenant.client.delete("/v2/{project_id}/datasets/%00%ff" + "z" * 5000)
+    rows = wait_for(tenant.client, 3)
+    sizes = [len(row["request"]) for row in rows]
+    assert max(sizes) < 10_000
+    [cut] = [json.loads(row["request"]) for row in rows if "body_bytes" in row["request"]]
+    assert cut["body_bytes"] > 40_000
+    assert "[not kept: 40" in rows[1]["request"]

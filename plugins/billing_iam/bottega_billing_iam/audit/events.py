@@ -1,6 +1,8 @@
-"""What the audit trail reads."""
+"""What the audit trail reads and says."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bottega.events import Event
 
@@ -24,3 +26,29 @@ class ApiCalled(Event, type="core.api.called.v1"):
     code: str | None = None
     reason: str | None = None
     at: int
+    request: dict[str, Any] | None = None
+    user_agent: str | None = None
+    access_key_id: str | None = None
+    duration_us: int | None = None
+
+
+class BatchSealed(Event, type="audit.batch.sealed.v1"):
+    """Records joined the chain. Whoever keeps `number` and `hash` outside can prove later what was there."""
+
+    number: int
+    hash: str
+    previous: str
+    count: int
+    sealed_at: int
+
+
+class DayArchived(Event, type="audit.day.archived.v1"):
+    """Records of an account and day went to the archive: `key` in `bucket`, `sha256` of the object."""
+
+    account_id: str
+    day: str
+    part: int
+    bucket: str
+    key: str
+    sha256: str
+    count: int

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
-from bottega.plugins import Action, Entities
+from bottega.plugins import Action, Entities, SystemPolicy
 
 if TYPE_CHECKING:
     import typer
     from fastapi import APIRouter
+    from pydantic import BaseModel
+    from sqlmodel import SQLModel
 
     from bottega.bus import Bus
+    from bottega.events import Event
     from bottega.platform import Platform
 
 
 @hookimpl
-def bottega_entities() -> Entities:
-    from .entities import Trace
+def bottega_settings() -> type[BaseModel]:
+    from .settings import AuditSettings
 
-    return Entities([Trace], Path(__file__).parent / "migrations")
+    return AuditSettings
+
+
+@hookimpl
+def bottega_entities() -> Entities:
+    from . import entities as e
+
+    tables: list[type[SQLModel]] = [e.Trace, e.Scope, e.Batch, e.BatchAccount, e.Archive, e.Tracker, e.KeyOperation]
+    return Entities(tables, Path(__file__).parent / "migrations")
 
 
 @hookimpl
 def bottega_actions() -> Iterable[Action]:
-    return (Action("cts:trace:list", "Read the audit trail", "trace"),)
+    from .actions import ACTIONS
+
+    return ACTIONS
+
+
+@hookimpl
+def bottega_policies() -> Iterable[SystemPolicy]:
+    from .actions import POLICIES
+
+    return POLICIES
+
+
+@hookimpl
+def bottega_events() -> Iterable[type[Event]]:
+    from .events import BatchSealed, DayArchived
+
+    return (BatchSealed, DayArchived)
 
 
 @hookimpl
@@ -38,10 +66,20 @@ def bottega_subscribe(bus: Bus) -> None:
 
 
 @hookimpl
-def bottega_routes(platform: Platform) -> APIRouter:
-    from . import routes
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
+    from .keeping import keeping
 
-    return routes.router(platform)
+    return keeping(platform)
+
+
+@hookimpl
+def bottega_routes(platform: Platform) -> APIRouter:
+    from . import key_operation_routes, proof_routes, routes, tracker_routes
+
+    router = routes.router(platform)
+    for module in (tracker_routes, key_operation_routes, proof_routes):
+        router.include_router(module.router(platform))
+    return router
 
 
 @hookimpl

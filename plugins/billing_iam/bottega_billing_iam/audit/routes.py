@@ -1,19 +1,24 @@
-"""``/v3/{project_id}/traces``: reading the audit trail, in the vendor's shape. Nothing writes it."""
+"""``/v3/{project_id}/traces`` and what may be looked for: reading the audit trail, in the vendor's shape."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from sqlmodel import col, or_
 
+from bottega.errors import Forbidden, Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 from bottega.urn import PLATFORM
 
-from .entities import Trace
-from .trace_names import trace_names
-from .traces import Filter, find
+from . import occurring
+from .archive import in_archive
+from .entities import Scope
+from .records import Record, shown
+from .search import Filter, in_database, position, read_marker, scopes_of
+from .trace_names import fallback_name, trace_names
 
 
 def router(platform: Platform) -> APIRouter:
@@ -32,10 +37,13 @@ def router(platform: Platform) -> APIRouter:
         trace_name: str | None = None,
         trace_rating: Literal["normal", "warning", "incident"] | None = None,
         trace_status: Literal["normal", "warning", "incident"] | None = None,
-        code: str | None = None,
+        access_key_id: str | None = None,
+        enterprise_project_id: str | None = None,
+        code: Annotated[str | None, Query(max_length=64)] = None,
         denied: bool = False,
         workloads: bool = True,
         trace_type: Literal["system", "data"] = "system",
+        tracker_name: str | None = None,
         scope: Literal["project", "account"] = "project",
         after: Annotated[str | None, Query(alias="next")] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 10,
@@ -45,15 +53,23 @@ def router(platform: Platform) -> APIRouter:
 
         The account's own login also sees, with ``scope=account``, its users' calls that concern no project; that of
         the platform's first account moreover those that never said who they were. ``meta_data.marker`` is the
-        ``next`` of the following page. ``workloads=false`` leaves out what workloads ask for the objects of their own.
+        ``next`` of the following page; it is given as long as there may be more. Days that are archived are looked
+        through when ``from`` reaches back to them. ``workloads=false`` leaves out what workloads ask for the objects
+        of their own; ``trace_type=data`` shows changes of objects in the buckets that data trackers watch.
         """
-        if scope == "account":
-            account_id = await caller.check_account("cts:trace:list")
-            visible = col(Trace.account_id) == account_id
-            if caller.principal.is_account_root and account_id == await platform.identity.platform_account():
-                visible = or_(visible, col(Trace.account_id).is_(None))
-        else:
-            visible = (col(Trace.project_id) == caller.project_id) & (col(Trace.project_id) != PLATFORM)
+        if code is not None and code.isdecimal() and len(code) > 3:
+            raise Invalid(f"code: '{code}' is neither an HTTP status nor an error code")
+        where, visible, accounts = await _visible(platform, caller, scope)
+        buckets = None
+        async with platform.database.read() as session:
+            if trace_type == "data":
+                buckets = await occurring.watched_buckets(session, caller.project_id, tracker_name)
+            elif tracker_name not in (None, "system"):
+                raise Invalid(
+                    f"tracker_name: there is no system tracker '{tracker_name}'; data trackers go with trace_type=data"
+                )
+            scopes = await scopes_of(session, *where)
+            begin = await read_marker(session, scopes, after) if after is not None else None
         wanted = Filter(
             start=start,
             end=end,
@@ -67,17 +83,23 @@ def router(platform: Platform) -> APIRouter:
             code=code,
             denied=denied,
             service_type=service_type,
+            access_key_id=access_key_id,
+            enterprise_project_id=enterprise_project_id,
             workloads=workloads,
+            buckets=buckets,
         )
-        if trace_type == "data":
+        if buckets == []:
             return {"traces": [], "meta_data": {"count": 0, "marker": None}}
         async with platform.database.read() as session:
-            found = await find(session, visible, wanted, after, limit)
-        marker = found[-1].id if len(found) == limit else None
-        return {"traces": [_json(trace) for trace in found], "meta_data": {"count": len(found), "marker": marker}}
+            hot = await in_database(session, scopes, wanted, begin, limit)
+        old: list[Record] = []
+        stopped = None
+        if start is not None:
+            old, stopped = await in_archive(platform, accounts, visible, wanted, begin, limit)
+        return _page(hot, old, stopped, limit)
 
     @router.get("/v3/{project_id}/trace-names")
-    async def list_names(caller: Caller = requires("cts:trace:list")) -> dict[str, Any]:
+    async def list_names(caller: Caller = requires("cts:operation:list")) -> dict[str, Any]:
         """The operations that the trail knows by name, by the tables of the guide."""
         rows = [
             {"trace_name": t.name, "resource_type": t.resource_type, "operation": t.operation, "table": t.table}
@@ -85,37 +107,70 @@ def router(platform: Platform) -> APIRouter:
         ]
         return {"trace_names": rows, "total_count": len(rows)}
 
+    @router.get("/v3/{project_id}/operations")
+    async def list_operations(
+        service_type: str | None = None,
+        resource_type: str | None = None,
+        caller: Caller = requires("cts:operation:list"),
+    ) -> dict[str, Any]:
+        """What can occur in the trail, for rules of key operations: the names, by service and type of resource."""
+        if resource_type is not None and service_type is None:
+            raise Invalid("resource_type: give service_type, too")
+        known: dict[tuple[str, str], set[str]] = {}
+        for _, action in platform.shared.plugins.guards.values():
+            service, kind = action.name.partition(":")[0].upper(), action.resource_type or ""
+            known.setdefault((service, kind), set()).add(action.trace or fallback_name(action.name))
+        for trace in trace_names().values():
+            known.setdefault(("MODELARTS", trace.resource_type), set()).add(trace.name)
+        rows = [
+            {"service_type": service, "resource_type": kind, "operation_list": sorted(names)}
+            for (service, kind), names in sorted(known.items())
+            if service_type in (None, service) and resource_type in (None, kind)
+        ]
+        return {"operations": rows}
+
+    @router.get("/v3/{domain_id}/resources")
+    async def list_resources(domain_id: str, caller: Caller = requires("cts:trace:list")) -> dict[str, Any]:
+        """The services and types of resources that occur in the account's records of 30 days."""
+        if domain_id != await caller.check_account("cts:trace:list"):
+            raise Forbidden(f"account '{domain_id}' is not yours")
+        kinds: dict[str, list[str]] = {}
+        for service, kind in await occurring.resources(platform, domain_id):
+            kinds.setdefault(service, []).append(kind)
+        return {"resources": [{"service_type": service, "resource": types} for service, types in kinds.items()]}
+
+    @router.get("/v3/{project_id}/user-resources")
+    async def list_users(caller: Caller = requires("cts:trace:list")) -> dict[str, Any]:
+        """Who occurs in the project's records of 30 days, at most 1000."""
+        names = await occurring.users(platform, caller.principal.account_id, caller.project_id)
+        return {"users": [{"name": name} for name in names]}
+
     return router
 
 
-def _json(trace: Trace) -> dict[str, Any]:
-    return {
-        "trace_id": trace.id,
-        "trace_name": trace.name,
-        "trace_rating": trace.rating,
-        "trace_status": trace.rating,
-        "trace_type": "ApiCall",
-        "service_type": (trace.action or "").partition(":")[0].upper(),
-        "operation_id": trace.action,
-        "resource_type": trace.resource_type,
-        "resource_id": (trace.resource or "").rpartition("/")[2] if "/" in (trace.resource or "") else None,
-        "resource_url": trace.resource,
-        "resource_name": trace.resource_name,
-        "resource_account_id": trace.account_id,
-        "user": {
-            "id": trace.user_id,
-            "name": trace.user_name,
-            "user_name": trace.user_name,
-            "account_id": trace.account_id,
-        },
-        "source_ip": trace.source_ip,
-        "request": f"{trace.method} {trace.path}",
-        "code": str(trace.status),
-        "error_code": trace.code,
-        "message": trace.reason,
-        "request_id": trace.id,
-        "read_only": trace.method in ("GET", "HEAD"),
-        "project_id": trace.project_id,
-        "time": trace.at,
-        "record_time": trace.recorded_at,
-    }
+async def _visible(
+    platform: Platform, caller: Caller, scope: str
+) -> tuple[list[Any], Callable[[Record], bool], list[str]]:
+    """Which records the caller may see: as places, as a test, and the accounts in whose archive they are."""
+    project_id, own = caller.project_id, caller.principal.account_id
+    if scope == "project":
+        where = [col(Scope.project_id) == project_id, col(Scope.project_id) != PLATFORM]
+        return where, lambda record: bool(record["project_id"] == project_id), [own]
+    account_id = await caller.check_account("cts:trace:list")
+    if not caller.principal.is_account_root or account_id != await platform.identity.platform_account():
+        return [col(Scope.account_id) == account_id], lambda _: True, [account_id]
+    return [or_(col(Scope.account_id) == account_id, col(Scope.account_id) == "")], lambda _: True, [account_id, ""]
+
+
+def _page(hot: list[Record], old: list[Record], stopped: tuple[int, str] | None, limit: int) -> dict[str, Any]:
+    """What both found, in one order, and where the next page begins."""
+    found = sorted((*hot, *old), key=position, reverse=True)
+    if stopped is not None:  # what lies behind has not been looked for in the archive yet
+        found = [record for record in found if position(record) >= stopped]
+    found, marker = found[:limit], None
+    if len(found) == limit:
+        at, id = position(found[-1])
+        marker = id if found[-1] in hot else f"{at}~{id}"
+    elif stopped is not None:
+        marker = f"{stopped[0]}~{stopped[1] or '-'}"
+    return {"traces": [shown(record) for record in found], "meta_data": {"count": len(found), "marker": marker}}

@@ -1,107 +1,109 @@
-"""Recording calls, and finding them again."""
+"""Recording calls: an event becomes a record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement
-from sqlmodel import and_, col, or_, select
+from sqlalchemy import text
+from sqlmodel import col, select
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
-from bottega.errors import Invalid
+from bottega.entities import Resource, Workspace
 from bottega.events import Received
 
-from .entities import Trace
+from .entities import Batch, Scope, Trace
 from .events import ApiCalled
+from .key_operations import tell
 from .trace_names import fallback_name, trace_names
+
+_LOCK = 0x626F_7461_7564_6974
+"""Of PostgreSQL: whoever numbers records waits for the others, so that a number is visible before the next one."""
+_LONGEST = {"path": 2048, "reason": 4096, "resource": 1024, "resource_name": 256}
 
 
 async def on_called(received: Received[ApiCalled], tx: Transaction) -> None:
-    """Keep one record a request: the event that was made last, whatever order they come in and how often."""
+    """Keep one record a request: the event that was made last, whatever order they come in and how often.
+
+    A later word about a record that is sealed becomes a record of its own: what is sealed never changes.
+    """
     event, made = received.event, received.envelope.time
-    before = await tx.session.get(Trace, event.request_id)
-    if before is not None and before.event_time >= made:
+    await take_turn(tx.session)
+    id = event.request_id
+    before = (await tx.session.exec(select(Trace).where(Trace.id == id))).first()
+    if before is not None:
+        if before.event_time >= made:
+            return
+        if await last_sealed(tx.session) >= (before.seq or 0):
+            before, id = None, received.envelope.id
+    values = await _values(received, tx.session)
+    if before is not None:
+        for name, value in values.items():
+            setattr(before, name, value)
+        tx.session.add(before)
         return
+    trace = Trace(id=id, at=event.at, **values)
+    tx.session.add(trace)
+    await tell(tx, trace)
+
+
+async def take_turn(session: AsyncSession) -> None:
+    """Wait until no other transaction is numbering records. SQLite has one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+async def last_sealed(session: AsyncSession) -> int:
+    """The number of the last record in the chain, 0 before the first."""
+    newest = select(Batch.last_seq).order_by(col(Batch.number).desc()).limit(1)
+    return (await session.exec(newest)).first() or 0
+
+
+async def _values(received: Received[ApiCalled], session: AsyncSession) -> dict[str, Any]:
+    event, project_id = received.event, received.project_id
+    account_id = event.account_id or ""
     known = trace_names().get(event.trace or "")
-    await tx.session.merge(
-        Trace(
-            id=event.request_id,
-            at=before.at if before else event.at,
-            event_time=made,
-            recorded_at=now_ms(),
-            project_id=received.project_id,
-            name=event.trace or fallback_name(event.action),
-            resource_type=known.resource_type if known else event.resource_type,
-            rating="normal" if event.status < 400 else "warning" if event.status < 500 else "incident",
-            **event.model_dump(exclude={"request_id", "at", "trace", "resource_type"}),
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What to look for; None: anything. `start` and `end` in epoch ms, `end` not included."""
-
-    start: int | None = None
-    end: int | None = None
-    user: str | None = None
-    resource_type: str | None = None
-    resource_id: str | None = None
-    resource_name: str | None = None
-    trace_name: str | None = None
-    trace_id: str | None = None
-    rating: str | None = None
-    code: str | None = None
-    denied: bool = False
-    service_type: str | None = None
-    workloads: bool = True
-    """Also what workloads ask the platform for their own objects."""
-
-
-async def find(
-    session: AsyncSession, visible: ColumnElement[bool], wanted: Filter, after: str | None, limit: int
-) -> Sequence[Trace]:
-    """The newest `limit` visible records that match, or those older than the record `after`. Raises Invalid."""
-    conditions = [visible, *_conditions(wanted)]
-    if after is not None:
-        last = (await session.exec(select(Trace).where(visible, Trace.id == after))).first()
-        if last is None:
-            raise Invalid(f"next: there is no record '{after}'; give the marker of the page before")
-        at, id = col(Trace.at), col(Trace.id)
-        conditions.append(or_(at < last.at, and_(at == last.at, id < last.id)))
-    query = select(Trace).where(*conditions).order_by(col(Trace.at).desc(), col(Trace.id).desc())
-    return (await session.exec(query.limit(limit))).all()
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    equal = {
-        Trace.resource_type: wanted.resource_type,
-        Trace.name: wanted.trace_name,
-        Trace.id: wanted.trace_id,
-        Trace.rating: wanted.rating,
+    values: dict[str, Any] = {
+        **event.model_dump(exclude={"at", "trace", "resource_type", "request"}),
+        "account_id": account_id,
+        "project_id": project_id,
+        "scope": await _scope(session, account_id, project_id),
+        "service": (event.action or "").partition(":")[0].upper(),
+        "name": event.trace or fallback_name(event.action),
+        "resource_type": known.resource_type if known else event.resource_type,
+        "resource_id": _last(event.resource),
+        "rating": "normal" if event.status < 400 else "warning" if event.status < 500 else "incident",
+        "recorded_at": now_ms(),
+        "event_time": received.envelope.time,
     }
-    found = [col(column) == value for column, value in equal.items() if value is not None]
-    if wanted.start is not None:
-        found.append(col(Trace.at) >= wanted.start)
-    if wanted.end is not None:
-        found.append(col(Trace.at) < wanted.end)
-    if wanted.user is not None:
-        found.append(or_(col(Trace.user_name) == wanted.user, col(Trace.user_id) == wanted.user))
-    if wanted.resource_id is not None:
-        resource = col(Trace.resource)
-        found.append(or_(resource == wanted.resource_id, resource.endswith(f"/{wanted.resource_id}", autoescape=True)))
-    if wanted.resource_name is not None:
-        found.append(col(Trace.resource_name).contains(wanted.resource_name, autoescape=True))
-    if wanted.code is not None:
-        matches = col(Trace.code) == wanted.code
-        found.append(or_(matches, col(Trace.status) == int(wanted.code)) if wanted.code.isdecimal() else matches)
-    if wanted.denied:
-        found.append(col(Trace.status).in_((401, 403, 429)))
-    if wanted.service_type is not None:
-        found.append(col(Trace.action).startswith(f"{wanted.service_type.lower()}:", autoescape=True))
-    if not wanted.workloads:
-        action = col(Trace.action)
-        found.append(or_(action.is_(None), action.not_like("bottega:workload:%")))
+    values["enterprise_project_id"] = await _enterprise_project(session, project_id, values["resource_id"])
+    for name, value in values.items():
+        if isinstance(value, str):  # PostgreSQL takes no NUL, and whoever is refused may have sent any text
+            values[name] = value.replace("\0", "\ufffd")[: _LONGEST.get(name, 512)]
+    return values | {"request": event.request}
+
+
+async def _scope(session: AsyncSession, account_id: str, project_id: str) -> int:
+    known = select(col(Scope.id)).where(Scope.account_id == account_id, Scope.project_id == project_id)
+    found = (await session.exec(known)).first()
+    if found is None:
+        scope = Scope(account_id=account_id, project_id=project_id)
+        session.add(scope)
+        await session.flush()
+        found = scope.id
+    assert found is not None
     return found
+
+
+async def _enterprise_project(session: AsyncSession, project_id: str, resource_id: str | None) -> str:
+    """That of the workspace the thing is in; ``0``, the default one, for what is in none."""
+    resource = await session.get(Resource, resource_id) if resource_id else None
+    if resource is None or resource.project_id != project_id:
+        return "0"
+    workspace = await session.get(Workspace, resource.workspace_id)
+    return workspace.enterprise_project_id if workspace else "0"
+
+
+def _last(resource: str | None) -> str | None:
+    """The id of a thing: what follows the last ``/`` of its URN."""
+    return resource.rpartition("/")[2] or None if resource and "/" in resource else None
