@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bottega.errors import NotSupported
+from bottega.testing import RunningPlatform, Tenant
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 WORKS, MISSING = "works", "missing"
@@ -113,6 +114,51 @@ def operations(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Any]]
             for (client, operation), outcome in seen.items():
                 if client == table.client and table.outcomes.get(operation) != WORKS:
                     table.outcomes[operation] = outcome
+
+
+class Iam:
+    """The official IAM client, signed in; ``iam.show_agency(agency_id=…)`` builds the request and calls it."""
+
+    def __init__(self, recorded: Any) -> None:
+        self._recorded = recorded
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        requests: Any = importlib.import_module("huaweicloudsdkiam.v3")
+        request = getattr(requests, "".join(word.capitalize() for word in operation.split("_")) + "Request")
+        return lambda **fields: getattr(self._recorded, operation)(request(**fields))
+
+    def refused(self, status: int, code: str, operation: str, **fields: Any) -> str:
+        """The message of the error, which has this status, code, and a request id."""
+        errors: Any = importlib.import_module("huaweicloudsdkcore.exceptions.exceptions")
+        with pytest.raises(errors.ServiceResponseException) as failure:
+            getattr(self, operation)(**fields)
+        error = failure.value
+        assert (error.status_code, error.error_code) == (status, code), error
+        assert error.request_id
+        return str(error.error_msg)
+
+
+@pytest.fixture
+def iam_of(operations: Callable[[Any], Any], running: RunningPlatform) -> Callable[[Tenant | str], Iam]:
+    """The official IAM client with the access key of a tenant, or with a token."""
+
+    def build(who: Tenant | str) -> Iam:
+        v3: Any = importlib.import_module("huaweicloudsdkiam.v3")
+        if isinstance(who, str):
+            credentials: Any = importlib.import_module("huaweicloudsdkiam.v3.iam_credentials").IamCredentials(who)
+        else:
+            auth: Any = importlib.import_module("huaweicloudsdkcore.auth.credentials")
+            credentials = auth.GlobalCredentials(who.access_key, who.secret_key, who.account_id)
+        client = v3.IamClient.new_builder().with_credentials(credentials).with_endpoint(running.url).build()
+        return Iam(operations(client))
+
+    return build
+
+
+@pytest.fixture
+def iam(iam_of: Callable[[Tenant | str], Iam], tenant: Tenant) -> Iam:
+    """The official IAM client of an account's own login."""
+    return iam_of(tenant)
 
 
 PASSED = pytest.StashKey[bool]()

@@ -1,4 +1,4 @@
-"""Users, groups, access keys, accounts, projects and workspaces through the API."""
+"""Users, groups, access keys, accounts and projects through the API."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_further_accounts_are_made_by_the_operator_and_start_with_an_admin_group
     root.put(f"/v3/groups/{group['id']}/users/{user['id']}")
     chief = Client(running.url, project["id"], token=login(name, "chief", "green-Whale-8").headers["X-Subject-Token"])
     assert chief.get("/v3/users")["users"]
-    assert chief.get("/v1/{project_id}/workspaces")["total_count"] == 0
+    assert chief.get("/v1/{project_id}/workspaces")["total_count"] == 1
     refused(403, chief.get, f"/v1/{tenant.project_id}/workspaces")
 
 
@@ -194,7 +194,7 @@ def test_projects_isolate_and_are_listed_to_those_who_have_rights_there(
     there = Client(running.url, project["id"], token=token)
     assert [p["name"] for p in there.get("/v3/projects")["projects"]] == ["research"]
     assert [p["name"] for p in there.get("/v3/auth/projects")["projects"]] == ["research"]
-    assert there.get("/v1/{project_id}/workspaces")["workspaces"] == []
+    assert [w["name"] for w in there.get("/v1/{project_id}/workspaces")["workspaces"]] == ["default"]
     refused(403, there.get, f"/v1/{tenant.project_id}/workspaces")
     nobody = tenant.user()
     assert nobody.client.get("/v3/projects")["projects"] == []
@@ -210,20 +210,6 @@ def test_the_vendors_client_finds_the_project_of_a_region(tenant: Tenant) -> Non
     # sdk_spec §1.1: exactly one element, asked for by the region's name.
     [project] = tenant.client.get("/v3/projects", {"name": "local-1"})["projects"]
     assert project["id"] == tenant.project_id
-
-
-def test_workspaces(tenant: Tenant) -> None:
-    client, base = tenant.client, "/v1/{project_id}/workspaces"
-    made = client.post(base, {"name": "vision"})
-    assert (made["name"], made["auth_type"], made["owner"]) == ("vision", "PUBLIC", tenant.name)
-    assert client.get(f"{base}/{made['id']}")["status"] == "NORMAL"
-    assert client.put(f"{base}/{made['id']}", {"name": "speech"}) == {"workspace_id": made["id"]}
-    listed = client.get(base)
-    assert (listed["total_count"], [w["name"] for w in listed["workspaces"]]) == (1, ["speech"])
-    for body in ({"name": "default"}, {"name": "abc"}, {"name": "secret", "auth_type": "PRIVATE"}):
-        refused(400, client.post, base, body)
-    assert client.delete(f"{base}/{made['id']}") == {"workspace_id": made["id"]}
-    refused(404, client.get, f"{base}/{made['id']}")
 
 
 def test_strangers_find_nothing_and_change_nothing(tenant: Tenant, stranger: Tenant) -> None:
