@@ -48,11 +48,20 @@ class Need:
         stored = self.resource.startswith(("obs:::object:", "obs:::bucket:"))
         return self.resource.split(":", 4)[4].partition("/")[0] if stored else None
 
+    @property
+    def topic_project(self) -> str | None:
+        """The project of the topic this is about (``urn:smn:<region>:<project>:<name>``); None for what is none."""
+        parts = self.resource.split(":")
+        return parts[3] if parts[:2] == ["urn", "smn"] and len(parts) == 5 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What a request will use and need, and the workspace its things will be made in (None: the default one)."""
+
     uses: tuple[Use, ...] = ()
     needs: tuple[Need, ...] = ()
+    workspace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

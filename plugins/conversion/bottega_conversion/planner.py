@@ -36,10 +36,6 @@ class Foreseen:
     data: folders.Data | None
     needs: tuple[Need, ...]
 
-    @property
-    def plan(self) -> Plan:
-        return Plan(uses=(Use("conversion", self.flavor),), needs=self.needs)
-
 
 class ConversionPlanner:
     def __init__(self, platform: Platform, converters: Sequence[Converter]) -> None:
@@ -52,7 +48,8 @@ class ConversionPlanner:
 
     async def plan(self, caller: Caller, body: ConversionRequest) -> Plan:
         """Raises Invalid as the creation would."""
-        return (await self.foresee(caller, body)).plan
+        foreseen = await self.foresee(caller, body)
+        return Plan((Use("conversion", foreseen.flavor),), foreseen.needs, body.workspace_id)
 
     async def foresee(self, caller: Caller, body: ConversionRequest) -> Foreseen:
         """Raises Invalid saying what is wrong and what would be right."""

@@ -36,7 +36,7 @@ async def plan_dataset(caller: Caller, body: NewDataset) -> Plan:
     ]
     if data_path:
         needs += Need.path(data_path, "samples are imported from the input path")
-    return Plan(needs=tuple(needs))
+    return Plan(needs=tuple(needs), workspace_id=body.workspace_id)
 
 
 async def plan_import(caller: Caller, body: NewImport) -> Plan:

@@ -31,4 +31,4 @@ class NotebookPlanner:
             Need(ACTION, mine, "the notebook is opened"),
             Need("modelarts:notebook:action", mine, "the notebook is stopped when it shall cost no more"),
         )
-        return Plan(uses=(Use("notebook", flavor.id),), needs=needs)
+        return Plan((Use("notebook", flavor.id),), needs, body.workspace_id)

@@ -35,7 +35,7 @@ class ServingPlanner:
             Need("modelarts:service:update", mine, "the service is stopped when it shall cost no more"),
             *served_models(caller.project_id, body.config),
         )
-        return Plan(uses=(Use("serving", body.config[0].specification),), needs=needs)
+        return Plan((Use("serving", body.config[0].specification),), needs, body.workspace_id)
 
     async def model(self, caller: Caller, body: CreateModel) -> Plan:
         """Raises Invalid, or NotFound for a training job that is not there."""
@@ -45,7 +45,7 @@ class ServingPlanner:
             Need("modelarts:model:get", str(Urn("serving", caller.project_id, "model", "*")), "the model is used"),
             *Need.path(source.folder, "the package of the model is read"),
         )
-        return Plan(needs=needs)
+        return Plan(needs=needs, workspace_id=body.workspace_id)
 
     async def source(self, caller: Caller, body: CreateModel) -> ObjectPath:
         """Where the package of a model is. Raises Invalid, or NotFound for a training job that is not there."""

@@ -57,7 +57,7 @@ class JobPlanner:
     async def plan(self, caller: Caller, request: requests.JobRequest) -> Plan:
         """Raises Invalid as the creation would; it does not look whether the paths exist."""
         foreseen = await self.foresee(caller, request)
-        return Plan(foreseen.uses, tuple(foreseen.needs))
+        return Plan(foreseen.uses, tuple(foreseen.needs), request.metadata.workspace_id)
 
     async def foresee(self, caller: Caller, request: requests.JobRequest) -> Foreseen:
         """Raises Invalid saying what is wrong and what would be right."""
