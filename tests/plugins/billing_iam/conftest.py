@@ -146,6 +146,7 @@ class Account:
 
     def __init__(self, running: RunningPlatform) -> None:
         self.tenant = running.tenant()
+        self.started: list[str] = []
         self.move_to(running)
 
     def move_to(self, running: RunningPlatform) -> None:
@@ -217,7 +218,19 @@ class Account:
                 )
                 return workload.id
 
-        return self.running.run(request())
+        self.started.append(self.running.run(request()))
+        return self.started[-1]
+
+    def stop_all(self) -> None:
+        """End what was started, so that others have the machine."""
+        platform = self.running.runtime.platform
+
+        async def stop() -> None:
+            for workload_id in self.started:
+                async with platform.database.transaction() as tx:
+                    await platform.workloads.stop(tx, workload_id)
+
+        self.running.run(stop())
 
     def workload(self, workload_id: str) -> Workload:
         async def get() -> Workload:
@@ -237,8 +250,10 @@ class Account:
 
 
 @pytest.fixture
-def account(paying: RunningPlatform) -> Account:
-    return Account(paying)
+def account(paying: RunningPlatform) -> Iterator[Account]:
+    account = Account(paying)
+    yield account
+    account.stop_all()
 
 
 @pytest.fixture

@@ -1,0 +1,227 @@
+"""Arrears (000 §7): table 7-2, the retention period, recharge, and every step again after a restart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bottega.application import every_route
+from bottega.backends import WorkloadStarted
+from bottega.client import ApiFailure, SigningAuth
+from bottega.context import now_ms
+from bottega.gateway import Requirement
+from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.urn import Urn, new_id
+
+NOTEBOOKS = "/v1/{project_id}/notebooks"
+TABLE_7_2 = {
+    "modelarts:trainJob:create",
+    "modelarts:notebook:create",
+    "modelarts:notebook:action",
+    "modelarts:service:create",
+}
+"""What of the table exists here; starting a notebook is one use of ``notebook:action``, stopping it another."""
+
+
+def routes(running: RunningPlatform) -> Iterator[tuple[str, str, Requirement]]:
+    application: Any = running.runtime.app
+    for route in every_route(application.app.routes):
+        for method in sorted(route.methods - {"HEAD"}):
+            if route.requirement is not None and "{project_id}" in route.path:
+                yield method, route.path, route.requirement
+
+
+def answer(running: RunningPlatform, method: str, path: str, who: Tenant, json: Any = None) -> tuple[int, str]:
+    """Status and error code; the rest of an endless answer is not waited for."""
+    filled = re.sub(r"{([^}:]+)(:[^}]*)?}", new_id(), path.replace("{project_id}", who.project_id))
+    auth = SigningAuth(who.access_key, who.secret_key)
+    body = ({} if json is None else json) if method in ("POST", "PUT", "PATCH") else None
+    with httpx.stream(method, running.url + filled, auth=auth, timeout=30, json=body) as response:
+        if response.status_code != 403:
+            return response.status_code, ""
+        response.read()
+        return response.status_code, str(response.json()["error_code"])
+
+
+def in_arrears(account: Any) -> None:
+    account.pays("prepaid")
+    account.charge("1")
+    wait_until(lambda: account.balance()["standing"] == "arrears")
+
+
+def test_table_7_2_is_refused_and_nothing_else(running: RunningPlatform, account_of: Any) -> None:
+    account = account_of(running)
+    in_arrears(account)
+    platform = account.running.runtime.platform
+    refused, spending = set(), set()
+    for method, path, requirement in routes(account.running):
+        action = platform.action(requirement.action)
+        costs = requirement.spends or (action is not None and action.spends)
+        status, code = answer(account.running, method, path, account.tenant)
+        assert (code == "ModelArts.0111") == costs, f"{method} {path}: {status} {code}"
+        if costs:
+            spending.add(requirement.action)
+        if code == "ModelArts.0111":
+            refused.add(requirement.action)
+    assert refused == spending
+    assert refused >= TABLE_7_2
+
+
+def test_starting_a_service_costs_and_stopping_it_does_not(account: Any) -> None:
+    in_arrears(account)
+    service = "/v1/{project_id}/services/{service_id}"
+    start = answer(account.running, "PUT", service, account.tenant, {"status": "running"})
+    stop = answer(account.running, "PUT", service, account.tenant, {"status": "stopped"})
+    assert (start, stop) == ((403, "ModelArts.0111"), (404, ""))
+
+
+def test_the_whole_way_down_and_up(account: Any, later: Any) -> None:
+    account.pays("prepaid", credit="0.50")
+    account.recharge("1")
+    works = account.start()
+    account.reached(works, "started")
+    account.charge("1.50")
+    assert account.balance()["standing"] == "normal"  # exactly as far as its credit goes
+    account.charge("0.000001")
+    wait_until(lambda: account.balance()["standing"] == "arrears")
+    with pytest.raises(ApiFailure) as refused:
+        account.tenant.client.post(NOTEBOOKS, {"name": "n"})
+    assert (refused.value.status, refused.value.error_code) == (403, "ModelArts.0111")
+
+    # Not at once: for an hour of grace it works on.
+    assert account.balance()["arrears"]["state"] == "grace"
+    assert account.workload(works).stop_requested_at is None
+    account.start(flavor="local.small", kind="dataset")  # what costs nothing is begun at all times
+    later(1)
+    ended = account.reached(works, "stopped")
+    assert "arrears" in ended.reason
+    wait_until(lambda: account.balance()["arrears"]["state"] == "retention")
+    (begun,) = wait_until(lambda: account.told("billing.retention.begun.v1"))
+    assert begun["workloads"] == 1
+    with pytest.raises(Exception, match="in arrears") as nothing:
+        account.start()
+    assert getattr(nothing.value, "code", "") == "ModelArts.0111"
+
+    later(15 * 24)
+    wait_until(lambda: account.balance()["arrears"]["state"] == "ended")
+    shown = account.balance()["arrears"]
+    assert shown["ends_at"] - shown["stops_at"] == 15 * 24 * 3_600_000
+    wait_until(lambda: len(account.told("billing.retention.ended.v1")) == 1)
+
+    # What it still owes keeps it there, to the last millionth.
+    owed = -Decimal(account.balance()["available"])
+    assert owed > Decimal("0.000001")  # the seconds that the work has cost are in it
+    account.recharge(str(owed - Decimal("0.000001")))
+    assert account.balance()["standing"] == "arrears"
+    account.recharge("0.000001")
+    wait_until(lambda: account.balance()["standing"] == "normal")
+    assert account.balance()["arrears"] is None
+    account.reached(account.start(), "started")
+    wait_until(lambda: len(account.told("billing.arrears.lifted.v1")) == 1)
+    assert [data["standing"] for data in account.told("core.account.standing_changed.v1")] == ["arrears", "normal"]
+
+
+def test_hours_are_settled_from_the_balance_and_the_time_in_arrears_is_owed(account: Any, later: Any) -> None:
+    """000 §7: by the hour from the balance; who pays in the retention period pays for it from its beginning on."""
+    account.pays("prepaid")
+    account.recharge("0.10")
+    begin = now_ms() - now_ms() % 3_600_000
+    account.running.run(used_since(account, begin))  # local.small: 0.20 an hour
+    later(1)
+    wait_until(lambda: account.balance()["balance"] == "-0.100000")
+    wait_until(lambda: account.balance()["standing"] == "arrears")
+    later(2)
+    wait_until(lambda: account.balance()["balance"] == "-0.500000")
+    account.recharge("0.45")
+    assert account.balance()["standing"] == "arrears"
+    assert account.balance()["arrears"]["state"] == "retention"
+    owed = Decimal("0.05") + Decimal(account.balance()["unsettled"])
+    assert account.recharge("0.05")["account"]["standing"] == "arrears"  # the running hour is owed as well
+    answer = account.recharge(str(owed))
+    assert answer["account"]["standing"] == "normal"
+
+
+async def used_since(account: Any, begin: int) -> None:
+    """A workload of another backend that the platform hears of."""
+    tenant = account.tenant
+    started = WorkloadStarted(
+        workload_id=new_id(),
+        kind="training",
+        backend="other",
+        flavor="local.small",
+        node_count=1,
+        resource_urn=str(Urn("training", tenant.project_id, "job", new_id())),
+        endpoints={},
+        started_at=begin,
+    )
+    async with account.running.runtime.platform.database.bind("core").transaction() as tx:
+        tx.emit(started, Urn("core", tenant.project_id, "workload", started.workload_id))
+
+
+def test_a_level_has_a_retention_period_of_its_own(tmp_path: Path, account_of: Any, later: Any) -> None:
+    money = {"mode": "prepaid", "grace_h": 0, "retention_days_by_level": {"gold": 30}, "money_check_s": 0.1}
+    with RunningPlatform(tmp_path / "platform", {"plugins": {"billing": money}}) as running:
+        account = account_of(running)
+        account.pays(None, level="gold")
+        works = account.start()
+        account.reached(works, "started")
+        account.charge("1")
+        account.reached(works, "stopped")  # without grace at once
+        shown = account.balance()["arrears"]
+        assert shown["ends_at"] - shown["stops_at"] == 30 * 24 * 3_600_000
+        later(29 * 24)
+        assert account.balance()["arrears"]["state"] == "retention"
+        account.pays("postpaid")
+        assert account.balance()["standing"] == "normal"
+
+
+def reached(account: Any, state: str) -> dict[str, Any]:
+    wait_until(lambda: account.balance()["arrears"]["state"] == state)
+    shown: dict[str, Any] = account.balance()
+    return shown
+
+
+def told_once(account: Any, type: str) -> bool:
+    return wait_until(lambda: len(account.told(type)) == 1)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_every_step_survives_a_restart(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path, account_of: Any, later: Any
+) -> None:
+    """Stopped and started again between the steps, and the steps happen once."""
+    settings: dict[str, Any] = {"plugins": {"billing": {"money_check_s": 0.1, "settle_every_s": 0.1}}}
+    if database == "postgresql":
+        settings["database"] = {"url": request.getfixturevalue("postgres").database()}
+    folder = tmp_path / "platform"
+    with RunningPlatform(folder, settings) as running:
+        account = account_of(running)
+        account.recharge("1", order_no="first")
+        account.pays("prepaid")
+        account.charge("2")
+        wait_until(lambda: account.balance()["standing"] == "arrears")
+    began = None
+    for hours, state in ((0, "grace"), (1, "retention"), (0, "retention"), (15 * 24, "ended"), (1, "ended")):
+        later(hours)
+        with RunningPlatform(folder, settings) as running:
+            account.move_to(running)
+            shown = reached(account, state)
+            assert (shown["standing"], shown["balance"]) == ("arrears", "-1.000000")
+            began = began or shown["arrears"]["began_at"]
+            assert shown["arrears"]["began_at"] == began
+    with RunningPlatform(folder, settings) as running:
+        account.move_to(running)
+        assert account.recharge("1", order_no="first")["new"] is False
+        account.recharge("1", order_no="second")
+        assert account.balance()["standing"] == "normal"
+    with RunningPlatform(folder, settings) as running:
+        account.move_to(running)
+        assert account.balance()["standing"] == "normal"
+        for happened in ("arrears.begun", "retention.begun", "retention.ended", "arrears.lifted"):
+            assert told_once(account, f"billing.{happened}.v1")
