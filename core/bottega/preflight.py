@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import Forbidden, InArrears
 from bottega.gateway import Caller, requires
 from bottega.iam import Decision
@@ -41,20 +42,22 @@ async def examine(planner: Planner, caller: Caller, body: Any) -> dict[str, Any]
     """Check a request of `planner`'s route. Raises what the creation itself would raise for a malformed one."""
     platform = caller.platform
     refusals = []
+    plan = Plan()
     try:
         plan = await planner.plan(caller, body)
-    except Forbidden as refused:  # such as a workspace that is closed to the caller: what it needs is not known
-        plan = Plan()
-        refusals.append(_refusal("caller", planner.action, "*", "creating it here", refused.message))
-    itself = f"bottega:{platform.action_owner(planner.action)}:{caller.project_id}:*"
+        await caller.enter(plan.workspace_id or DEFAULT_WORKSPACE)
+    except Forbidden as refused:
+        refusals.append(_refusal("caller", planner.action, "*", "the workspace it is created in", refused.message))
     delegated = await platform.identity.delegate(caller.principal) != caller.principal
-    needs = [Need(planner.action, itself, "the request itself")]
-    needs += [need for need in plan.needs if need.by == "caller" or delegated]
+    needs = [need for need in plan.needs if need.by == "caller" or delegated]
+    if all((need.by, need.action) != ("caller", planner.action) for need in needs):
+        itself = f"bottega:{platform.action_owner(planner.action)}:{caller.project_id}:*"
+        needs.insert(0, Need(planner.action, itself, "the request itself"))
     decisions = [await caller.has(need) for need in needs]
     try:
         await platform.check_standing(caller.principal, planner.action, spends=bool(plan.uses))
     except InArrears as owing:
-        refusals.append(_refusal("account", planner.action, itself, "an account in good standing", owing.message))
+        refusals.append(_refusal("account", planner.action, "*", "an account in good standing", owing.message))
     missing = [
         _missing(need, decision) for need, decision in zip(needs, decisions, strict=True) if not decision.allowed
     ]
