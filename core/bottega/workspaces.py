@@ -21,14 +21,14 @@ from bottega.entities import DEFAULT_WORKSPACE, Resource, Workload, Workspace, W
 from bottega.errors import ApiError, Forbidden, Invalid, NotFound
 from bottega.events import Envelope
 from bottega.iam import Decision
-from bottega.urn import Urn
+from bottega.urn import PLATFORM, Urn
 
 if TYPE_CHECKING:
     from bottega.identity import Identity
     from bottega.plugins import Plugins
 
-MANAGE = "modelarts:workspace:update"
-"""Whoever may do this to a workspace administers it and may enter it."""
+ADMINISTER = "iam:permissions:grantRoleToGroup"
+"""Whoever may do this in the account enters every workspace: he could let himself in anyway."""
 PUBLIC, PRIVATE, INTERNAL = "PUBLIC", "PRIVATE", "INTERNAL"
 _CACHE = 10_000
 
@@ -130,8 +130,9 @@ class Workspaces:
         """Its creator, those it lists and the administrators; everybody of the account where it is PUBLIC."""
         if principal.kind == "system" or room.opens_to(principal.user_id):
             return True
-        urn = str(Urn(self._plugins.owner(MANAGE), room.project_id, "workspace", room.id))
-        return (await self._decide(principal, room, MANAGE, urn, source_ip)).allowed
+        context = await self._identity.conditions(principal, None, source_ip)
+        resource = f"bottega:{self._plugins.owner(ADMINISTER)}:{PLATFORM}:*"
+        return (await self._identity.decide(principal, None, ADMINISTER, resource, context)).allowed
 
     async def of(self, project_id: str, resource_id: str) -> str:
         """The workspace of a resource or workload, which never changes; the default one for anything else."""

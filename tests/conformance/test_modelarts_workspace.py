@@ -34,7 +34,7 @@ USER = {
     "Version": "1.1",
     "Statement": [
         {"Effect": "Allow", "Action": ["modelarts:*:*", "obs:*:*"]},
-        {"Effect": "Deny", "Action": ["modelarts:workspace:update", "modelarts:dataset:delete"]},
+        {"Effect": "Deny", "Action": ["modelarts:dataset:delete"]},
     ],
 }
 
@@ -157,6 +157,14 @@ def test_who_is_let_in(official: Official, tenant: Tenant, bucket: str) -> None:
     update(auth_type="PRIVATE")
     assert (visible(ann), visible(bob), visible(tenant)) == (False, False, True)
     assert show(client, made.id).grants == []
+    opened = UpdateWorkspaceRequest(workspace_id=made.id, body=UpdateWorkspaceReq(auth_type="PUBLIC"))
+    message = refused(403, "ModelArts.0103", lambda: official(bob).update_workspace(opened))
+    assert "closed to you" in message
+    refused(
+        403,
+        "ModelArts.0103",
+        lambda: official(bob).delete_workspace(DeleteWorkspaceRequest(workspace_id=made.id)),
+    )
     update(auth_type="PUBLIC")
     assert (visible(ann), visible(bob)) == (True, True)
 

@@ -15,10 +15,7 @@ from bottega.testing import RunningPlatform, Tenant
 ALL = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["*:*:*"]}]}
 USER = {
     "Version": "1.1",
-    "Statement": [
-        {"Effect": "Allow", "Action": ["*:*:*"]},
-        {"Effect": "Deny", "Action": ["modelarts:workspace:update"]},
-    ],
+    "Statement": [{"Effect": "Allow", "Action": ["modelarts:*:*", "obs:*:*", "bottega:*:*"]}],
 }
 DATASETS = "/v2/{project_id}/datasets"
 

@@ -111,13 +111,13 @@ def test_full_access_and_a_custom_deny_give_the_denial_that_names_the_statement(
     assert denied["statement"] == 0
     token = login(who["account"], who["user"], who["password"]).headers["X-Subject-Token"]
     client = Client(running.url, tenant.project_id, token=token)
-    assert client.get("/v1/{project_id}/workspaces")["workspaces"] == []
+    assert client.get("/v1/{project_id}/workspaces")["total_count"] == 1
     with pytest.raises(ApiFailure) as failure:
         client.post("/v1/{project_id}/workspaces", {"name": "vision"})
     assert failure.value.status == 403
     for part in ("Deny", f"policy0-{who['user']}", f"group group-{who['user']}", "modelarts:*:*create*"):
         assert part in failure.value.message
-    assert tenant.client.get("/v1/{project_id}/workspaces")["workspaces"] == []
+    assert tenant.client.get("/v1/{project_id}/workspaces")["total_count"] == 1
 
 
 def test_what_the_system_policies_allow(running: RunningPlatform, tenant: Tenant, login: Login, member: Member) -> None:

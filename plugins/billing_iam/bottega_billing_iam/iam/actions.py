@@ -106,9 +106,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("modelarts:workspace:delete", "Delete a workspace", "workspace", "deleteWorkspace"),
     Action("modelarts:workspace:auth", "Ask what oneself may do in a workspace", "workspace"),
     Action("modelarts:authorization:list", "See by which agencies the platform works for users", "authorization"),
-    Action("modelarts:authorization:create", "Let the platform work for a user by an agency", "authorization"),
-    Action("modelarts:authorization:delete", "Take a user's authorization away", "authorization"),
+    Action("iam:authorizations:create", "Let the platform work for a user by an agency", "authorization"),
+    Action("iam:authorizations:delete", "Take a user's authorization away", "authorization"),
     Action("modelarts:authMode:get", "See whether users need explicit permissions", "authMode"),
-    Action("modelarts:authMode:update", "Let users work with or without explicit permissions", "authMode"),
+    Action("iam:authMode:update", "Let users work with or without explicit permissions", "authMode"),
     Action("iam:agencies:pass", "Let the platform work for users by an agency", "agency"),
 )

@@ -81,9 +81,9 @@ def add_authorization_routes(router: APIRouter, platform: Platform, authorizatio
 
     @router.post(_BASE)
     async def authorize(
-        body: NewAuthorization, caller: Caller = requires("modelarts:authorization:create")
+        body: NewAuthorization, caller: Caller = requires("iam:authorizations:create")
     ) -> dict[str, Any]:
-        """Whoever hands an agency to a user hands on its rights, so this takes the right to pass that agency too."""
+        """Whoever gives a user an agency hands on its rights, so this takes the right to pass that agency too."""
         account_id = account_wide(caller)
         if body.type == "credential":
             raise NotSupported("type: access keys are not kept for others here; authorize by an agency")
@@ -101,7 +101,7 @@ def add_authorization_routes(router: APIRouter, platform: Platform, authorizatio
     @router.delete(_BASE)
     async def revoke(
         user_id: Annotated[str, Query(max_length=64)] = EVERYBODY,
-        caller: Caller = requires("modelarts:authorization:delete"),
+        caller: Caller = requires("iam:authorizations:delete"),
     ) -> dict[str, Any]:
         """Without a user, all of them."""
         await authorizations.delete(account_wide(caller), user_id)
@@ -114,7 +114,7 @@ def add_authorization_routes(router: APIRouter, platform: Platform, authorizatio
         return {"domain_id": account.id, "mode": account.auth_mode}
 
     @router.put(_MODE)
-    async def set_mode(body: AuthMode, caller: Caller = requires("modelarts:authMode:update")) -> dict[str, Any]:
+    async def set_mode(body: AuthMode, caller: Caller = requires("iam:authMode:update")) -> dict[str, Any]:
         account_id = account_wide(caller)
         await authorizations.set_mode(account_id, body.mode)
         caller.about(resource=iam_urn("account", account_id))

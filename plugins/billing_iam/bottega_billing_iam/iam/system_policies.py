@@ -49,8 +49,6 @@ _KINDS = frozenset(
     }
 )
 _POOLS = frozenset({"cluster", "pool", "nodePool", "poolNode"})
-_ADMINISTRATION = frozenset({"authMode", "authorization", "quota", "workspace"})
-"""Who may do what is the administrators': CommonOperations look at these only."""
 _SERVICES = frozenset({"bottega", "bss", "cts", "modelarts", "obs", "smn", "swr"})
 
 _DEPENDENCIES = (
@@ -88,9 +86,8 @@ def system_policies(declared_actions: Iterable[str]) -> list[SystemPolicy]:
     parts = [action.split(":") for action in declared_actions]
     kinds = _KINDS | {kind for service, kind, _ in parts if service == "modelarts"}
     services = sorted(_SERVICES | {service for service, _, _ in parts} - {"iam"})
-    looked_at = _POOLS | _ADMINISTRATION
-    common = [f"modelarts:{kind}:*" for kind in sorted(kinds - looked_at)]
-    common += [f"modelarts:{kind}:{verb}*" for kind in sorted(looked_at) for verb in ("get", "list")]
+    common = [f"modelarts:{kind}:*" for kind in sorted(kinds - _POOLS)]
+    common += [f"modelarts:{kind}:{verb}*" for kind in sorted(_POOLS) for verb in ("get", "list")]
     return [
         _allow("ModelArts FullAccess", "Administrator permissions for ModelArts.", ["modelarts:*:*"]),
         _allow("ModelArts CommonOperations", "All of ModelArts but managing dedicated resource pools.", common),

@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from bottega.entities import DEFAULT_WORKSPACE
-from bottega.errors import Invalid, NotSupported
+from bottega.errors import Forbidden, Invalid, NotSupported
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.iam import Decision
 from bottega.platform import Platform
 from bottega.rights import DEFAULT_ENTERPRISE_PROJECT
 from bottega.urn import Urn
-from bottega.workspaces import Room
+from bottega.workspaces import Room, closed_to_caller
 
 from .workspaces import Fields, Guest, Shown, Workspaces
 
@@ -118,6 +118,7 @@ def add_workspace_routes(router: APIRouter, platform: Platform, workspaces: Work
     async def update_workspace(
         workspace_id: str, body: WorkspaceChanges, caller: Caller = requires("modelarts:workspace:update", _ONE)
     ) -> dict[str, Any]:
+        _check_access(workspace_id)
         await workspaces.update(caller.project_id, workspace_id, _fields(body))
         return {"workspace_id": workspace_id}
 
@@ -125,6 +126,7 @@ def add_workspace_routes(router: APIRouter, platform: Platform, workspaces: Work
     async def delete_workspace(
         workspace_id: str, caller: Caller = requires("modelarts:workspace:delete", _ONE)
     ) -> dict[str, Any]:
+        _check_access(workspace_id)
         await workspaces.delete(caller.project_id, workspace_id)
         return {"workspace_id": workspace_id}
 
@@ -153,6 +155,12 @@ def add_workspace_routes(router: APIRouter, platform: Platform, workspaces: Work
                 }
             )
         return {"results": results}
+
+
+def _check_access(workspace_id: str) -> None:
+    """Raises Forbidden when the workspace is closed to the caller: changing it could open it."""
+    if workspace_id in closed_to_caller():
+        raise Forbidden(f"workspace '{workspace_id}' is closed to you")
 
 
 def _cause(row: Shown, enters: bool, decision: Decision) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def bottega_actions() -> Iterable[Action]:
     return (
         Action("modelarts:quota:get", "See the limits of the account and its users, and what is used", "quota"),
-        Action("modelarts:quota:update", "Change the limits of users, as operator those of accounts", "quota"),
+        Action("iam:quotas:updateQuotas", "Change the limits of users, as operator those of accounts", "quota"),
         Action("modelarts:workspace:getQuotas", "See the limits of a workspace", "workspace"),
         Action("modelarts:workspace:updateQuotas", "Change the limits of a workspace", "workspace"),
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from bottega.errors import Forbidden, Invalid, NotFound, NotSupported
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.workspaces import closed_to_caller
 
 from .limits import UNLIMITED, Limit, Limits
 
@@ -88,7 +89,7 @@ def _accounts(routes: APIRouter, platform: Platform, limits: Limits) -> None:
     async def change(
         account_id: Annotated[str, Path(max_length=64)],
         body: AccountLimits,
-        caller: Caller = requires("modelarts:quota:update"),
+        caller: Caller = requires("iam:quotas:updateQuotas"),
     ) -> dict[str, Any]:
         """For the platform's first account only: who pays for the machines says how much of them an account gets."""
         if not await is_operator(caller):
@@ -110,6 +111,8 @@ def _workspaces(routes: APIRouter, limits: Limits) -> None:
         body: WorkspaceLimits,
         caller: Caller = requires("modelarts:workspace:updateQuotas", one),
     ) -> dict[str, Any]:
+        if workspace_id in closed_to_caller():
+            raise Forbidden(f"workspace '{workspace_id}' is closed to you")
         changes = {each.resource: each.quota for each in body.quotas}
         await limits.set_workspace(caller.project_id, workspace_id, changes)
         found = await limits.of_workspace(caller.project_id, workspace_id)
@@ -132,7 +135,7 @@ def _training(routes: APIRouter, limits: Limits) -> None:
         return {"quotas": [{"resource": JOBS, "quota": quota, "used": found.used}]}
 
     @routes.put(path)
-    async def change(body: TrainingLimits, caller: Caller = requires("modelarts:quota:update")) -> dict[str, Any]:
+    async def change(body: TrainingLimits, caller: Caller = requires("iam:quotas:updateQuotas")) -> dict[str, Any]:
         for each in body.quotas:
             _check_training(each.resource)
         quota = body.quotas[-1].quota
