@@ -84,6 +84,8 @@ class Call:
     """The workspaces it may not look into, with what it is told when it tries (`bottega.workspaces`)."""
     keep_body: bool = True
     """Whether the record may show the body: not one that is data, such as an upload."""
+    limit_body: bool = True
+    """Whether the body may be no larger than ``server.max_body_mb``."""
     body: list[bytes] = field(default_factory=list, repr=False)
     body_bytes: int = 0
     began: float = field(default_factory=time.perf_counter)

@@ -50,7 +50,7 @@ class Edge:
             message = await receive()
             if part := message.get("body"):
                 call.received(part)
-            if call.body_bytes > self.max_body:
+            if call.limit_body and call.body_bytes > self.max_body:
                 raise TooLarge(f"the request body is larger than {self.max_body // 2**20} MB")
             return message
 

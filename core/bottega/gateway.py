@@ -9,7 +9,7 @@ A plugin's route says what it needs and gets a `Caller` that has been checked::
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from bottega.context import Principal, act_as
 from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import (
     Forbidden,
+    NotFound,
     TooManyRequests,
     Unauthenticated,
 )
@@ -54,13 +55,16 @@ class Caller:
     def request_id(self) -> str:
         return self.call.request_id
 
-    async def decide(self, action: str, resource: str = "*") -> Decision:
-        """A further question about the same caller; it does not raise."""
-        return await _decide(self.platform, self.call, self.principal, action, resource)
+    async def decide(self, action: str, resource: str = "*", context: Mapping[str, Any] | None = None) -> Decision:
+        """A further question about the same caller; it does not raise.
 
-    async def check(self, action: str, resource: str = "*") -> None:
+        :param context: condition keys of the service, such as ``obs:prefix``, beside the global ones.
+        """
+        return await _decide(self.platform, self.call, self.principal, action, resource, context)
+
+    async def check(self, action: str, resource: str = "*", context: Mapping[str, Any] | None = None) -> None:
         """Raises Forbidden, with the deciding statement, unless the caller may do `action` on `resource`."""
-        _refuse_unless(await self.decide(action, resource), action, resource)
+        _refuse_unless(await self.decide(action, resource, context), action, resource)
 
     async def check_path(self, path: ObjectPath, *, write: bool = False) -> None:
         """Raises Forbidden unless the path is in a bucket of the caller's account and its policies allow its use."""
@@ -106,15 +110,26 @@ class Caller:
 
     async def has(self, need: Need) -> Decision:
         """Whether one need is met: by the caller's own rights, or by those of the agency that acts for the caller."""
-        bucket = need.bucket
-        if bucket is not None and not await self._owns(bucket):
-            # What policies of this account say about a bucket of another one does not matter.
-            note = f"bucket '{bucket}' is not one of yours"
-            return Decision(False, "no statement allows it", need.action, notes=(note,))
+        foreign = await self._foreign(need)
+        if foreign:  # what policies of this account say about a thing of another one does not matter
+            return Decision(False, "no statement allows it", need.action, notes=(foreign,))
         if need.by == "caller":
             return await self.decide(need.action, need.resource)
         acting = await self.platform.identity.delegate(self.principal)
         return await _decide(self.platform, self.call, acting, need.action, need.resource)
+
+    async def _foreign(self, need: Need) -> str | None:
+        """Why what is needed is another account's."""
+        if need.bucket is not None and not await self._owns(need.bucket):
+            return f"bucket '{need.bucket}' is not one of yours"
+        if need.topic_project is not None:
+            try:
+                owner = (await self.platform.identity.project(need.topic_project)).account_id
+            except NotFound:
+                owner = ""
+            if owner != self.principal.account_id:
+                return f"topic '{need.resource}' is not one of yours"
+        return None
 
     async def check_standing(self) -> None:
         """For a request that begins to cost by what its body says. Raises InArrears when the account owes money."""
@@ -131,7 +146,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """The check a route names. `resource` is ``kind/{path_parameter}`` of the plugin's own things, or ``*``."""
+    """The check a route names. `resource` is ``kind/{path_parameter}`` of the plugin's own things, or ``*``.
+
+    `limit_body` is off for a route that passes a body on as it comes: it then may be larger than
+    ``server.max_body_mb``, once its caller is known.
+    """
 
     action: str
     resource: str = "*"
@@ -139,6 +158,7 @@ class Requirement:
     trace: str | None = None
     spends: bool = False
     keep_body: bool = True
+    limit_body: bool = True
 
     async def __call__(self, connection: HTTPConnection) -> Caller:
         platform: Platform = connection.app.state.platform
@@ -153,6 +173,7 @@ class Requirement:
             # Each refusal is recorded, so whoever guesses is held back before the records fill the disk.
             await platform.shared.limiter.hit(f"address {call.source_ip}")
             raise
+        call.limit_body = self.limit_body
         act_as(principal)
         await platform.identity.check_address(principal, call.source_ip)
         await platform.limit_rate(principal)
@@ -272,10 +293,18 @@ async def authenticate(platform: Platform, connection: HTTPConnection) -> Princi
     return key.principal
 
 
-async def _decide(platform: Platform, call: Call, principal: Principal, action: str, resource: str) -> Decision:
+async def _decide(
+    platform: Platform,
+    call: Call,
+    principal: Principal,
+    action: str,
+    resource: str,
+    further: Mapping[str, Any] | None = None,
+) -> Decision:
     """Allowed where any of the enterprise projects in question allows it; `bottega.workspaces` narrows these down."""
     project = call.project
     context = await platform.identity.conditions(principal, project, call.source_ip)
+    context.update(further or {})
     for scope in call.enterprise_projects:
         decision = await platform.identity.decide(
             principal, project.id if project else None, action, resource, context, scope

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlmodel import col, select
 
@@ -56,13 +57,24 @@ async def of_account(database: Database, account_id: str) -> Sequence[Bucket]:
         return found.all()
 
 
-async def check(caller: Caller, action: str, bucket: str, key: str = "") -> None:
+async def remove(database: Database, name: str) -> None:
+    """Forget whose a bucket was, once the store has deleted it: its name may be taken by anybody."""
+    async with database.transaction() as tx:
+        bucket = await tx.session.get(Bucket, name)
+        if bucket is not None:
+            await tx.session.delete(bucket)
+
+
+async def check(
+    caller: Caller, action: str, bucket: str, key: str = "", context: Mapping[str, Any] | None = None
+) -> None:
     """Raises NotFound when there is no such bucket.
 
-    Raises Forbidden unless the bucket is of the caller's account and its policies allow `action` on it.
+    Raises Forbidden unless the bucket is of the caller's account and its policies allow `action` on it; `context`
+    holds condition keys such as ``obs:prefix``.
     """
     if await caller.platform.identity.bucket_account(bucket) != caller.principal.account_id:
         if bucket not in await caller.platform.objects.list_buckets():
             raise NotFound(f"there is no bucket '{bucket}'")
         raise Forbidden(f"bucket '{bucket}' is not one of yours")
-    await caller.check(action, object_urn(bucket, key))
+    await caller.check(action, object_urn(bucket, key), context)

@@ -170,6 +170,18 @@ class S3Store:
             operation, Params={"Bucket": path.bucket, "Key": path.key}, ExpiresIn=expires_s, HttpMethod=method
         )
 
+    async def check_key(self, path: ObjectPath) -> None:
+        """Raises Invalid for a put that cannot work because `path` is a folder."""
+        if self._keeps_files and "." not in path.name:
+            await self._run(lambda client: self._refuse_folder(client, path), path)
+
+    async def why_failed(self, path: ObjectPath, status: int, code: str) -> ApiError | None:
+        """What is behind a put that the store failed at: another object in the way, or no space left."""
+        if not is_full(status, code, writing=True):
+            return None
+        blocked = await self._run(lambda client: _blocked(client, path), path)
+        return blocked or StorageFull(f"no space left in the object store for {path}")
+
     def _refuse_folder(self, client: S3Client, path: ObjectPath) -> None:
         # The embedded server fails such a put, and then hides the folder until its cache expires: so ask before.
         # A name with a suffix is hardly ever a folder's, and the many small files have one.

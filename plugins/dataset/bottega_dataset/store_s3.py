@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
@@ -20,9 +21,15 @@ _ACTIONS = (
     Action("obs:bucket:CreateBucket", "Create buckets", "bucket", "createBucket"),
     Action("obs:bucket:ListAllMyBuckets", "List the account's buckets", "bucket", "listBuckets"),
     Action("obs:bucket:ListBucket", "List the objects of a bucket", "bucket", "listObjects"),
+    Action("obs:bucket:HeadBucket", "See whether a bucket is there", "bucket"),
+    Action("obs:bucket:GetBucketLocation", "See where a bucket is", "bucket"),
+    Action("obs:bucket:ListBucketMultipartUploads", "List uploads that are not complete", "bucket"),
+    Action("obs:bucket:DeleteBucket", "Delete empty buckets", "bucket", "deleteBucket"),
     Action("obs:object:GetObject", "Read objects", "object", "getObject"),
     Action("obs:object:PutObject", "Write objects", "object", "putObject"),
     Action("obs:object:DeleteObject", "Delete objects", "object", "deleteObject"),
+    Action("obs:object:ListMultipartUploadParts", "List the parts of an upload", "object"),
+    Action("obs:object:AbortMultipartUpload", "Give up an upload", "object", "abortMultipartUpload"),
 )
 
 
@@ -50,9 +57,33 @@ def bottega_events() -> Iterable[type[Event]]:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
-    from bottega_dataset import bucket_routes
+    from fastapi import APIRouter
 
-    return bucket_routes.router(platform)
+    from bottega_dataset import bucket_routes
+    from bottega_dataset.s3 import S3Store
+    from bottega_dataset.s3_endpoint import routes
+
+    router = APIRouter()
+    router.include_router(bucket_routes.router(platform))
+    store = platform.shared.objects
+    if isinstance(store, S3Store):
+        router.include_router(routes.router(platform, store))
+    return router
+
+
+@hookimpl
+def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
+    from bottega_dataset.s3_endpoint.upstream import Upstream
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        upstream = Upstream.of(platform)
+        try:
+            yield
+        finally:
+            await upstream.close()
+
+    return running()
 
 
 @hookimpl
