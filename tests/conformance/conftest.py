@@ -139,16 +139,17 @@ class Iam:
 
 
 @pytest.fixture
-def iam_of(operations: Callable[[Any], Any], running: RunningPlatform) -> Callable[[Tenant | str], Iam]:
-    """The official IAM client with the access key of a tenant, or with a token."""
+def iam_of(operations: Callable[[Any], Any], running: RunningPlatform) -> Callable[..., Iam]:
+    """The official IAM client with the access key of a tenant (and a security token), or with a token."""
 
-    def build(who: Tenant | str) -> Iam:
+    def build(who: Tenant | str, security_token: str | None = None) -> Iam:
         v3: Any = importlib.import_module("huaweicloudsdkiam.v3")
         if isinstance(who, str):
             credentials: Any = importlib.import_module("huaweicloudsdkiam.v3.iam_credentials").IamCredentials(who)
         else:
             auth: Any = importlib.import_module("huaweicloudsdkcore.auth.credentials")
             credentials = auth.GlobalCredentials(who.access_key, who.secret_key, who.account_id)
+            credentials.with_security_token(security_token)
         client = v3.IamClient.new_builder().with_credentials(credentials).with_endpoint(running.url).build()
         return Iam(operations(client))
 
@@ -156,7 +157,7 @@ def iam_of(operations: Callable[[Any], Any], running: RunningPlatform) -> Callab
 
 
 @pytest.fixture
-def iam(iam_of: Callable[[Tenant | str], Iam], tenant: Tenant) -> Iam:
+def iam(iam_of: Callable[..., Iam], tenant: Tenant) -> Iam:
     """The official IAM client of an account's own login."""
     return iam_of(tenant)
 

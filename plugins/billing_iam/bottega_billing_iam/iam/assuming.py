@@ -11,7 +11,6 @@ from bottega.entities import Account, Agency
 from bottega.errors import Forbidden, Invalid, NotFound
 from bottega.gateway import Caller
 
-from .identities import iam_urn
 from .permission import account_wide
 
 ASSUME = "iam:agencies:assume"
@@ -49,5 +48,6 @@ async def assume(caller: Caller, claim: AgencyClaim) -> tuple[Principal, Agency]
     if agency is None or (agency.expires_at is not None and agency.expires_at <= now_ms()):
         place = claim.account_name or claim.account_id
         raise NotFound(f"account '{place}' has no agency '{claim.agency_name}' that trusts your account")
-    await caller.check(ASSUME, iam_urn("agency", agency.id))
+    # Policies of the trusted account name the agency as the vendor does.
+    await caller.check(ASSUME, f"/iam/agencies/{agency.id}")
     return Principal(agency.account_id, own.user_id, own.user_name, agency_id=agency.id), agency
