@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -190,7 +191,7 @@ def test_a_workspace_is_bound_to_an_enterprise_project(
     assert (made.enterprise_project_id, made.enterprise_project_name) == (research.id, "research")
     assert names(client, enterprise_project_id=research.id) == ["lab-of-research"]
     for wrong in (foreign.id, "nothing"):
-        message = refused(400, "ModelArts.0101", lambda id=wrong: create(client, "stray", enterprise_project_id=id))
+        message = refused(400, "ModelArts.0101", partial(create, client, "stray", enterprise_project_id=wrong))
         assert "enterprise_project_id" in message
 
 
@@ -228,14 +229,12 @@ def test_mistakes_come_back_as_the_clients_errors(official: Official, tenant: Te
     create(client, "taken-1")
     assert "taken-1" in refused(409, "ModelArts.0105", lambda: create(client, "taken-1"))
     for name in ("abc", "x" * 65, "default", "Default", "with space"):
-        assert "name" in refused(400, "ModelArts.0101", lambda n=name: create(client, n))
+        assert "name" in refused(400, "ModelArts.0101", partial(create, client, name))
     refused(400, "ModelArts.0101", lambda: create(client, "described", description="x" * 257))
     refused(400, "ModelArts.0101", lambda: create(client, "open-door", auth_type="OPEN"))
     for grant in ({"user_id": stranger.user_id}, {"user_name": "nobody"}, {}):
         grants = [CreateWorkspaceReqGrants(**grant)]
-        message = refused(
-            400, "ModelArts.0101", lambda g=grants: create(client, "party", auth_type="INTERNAL", grants=g)
-        )
+        message = refused(400, "ModelArts.0101", partial(create, client, "party", auth_type="INTERNAL", grants=grants))
         assert message.startswith("grants: ")
     federated = [CreateWorkspaceReqGrants(user_name="x", user_type="FEDERATE")]
     refused(400, "ModelArts.0112", lambda: create(client, "party", auth_type="INTERNAL", grants=federated))

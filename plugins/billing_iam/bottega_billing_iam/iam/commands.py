@@ -73,7 +73,7 @@ def enable_user(name: str) -> None:
 def delete_user(name: str) -> None:
     """Delete a user with its access keys."""
     client = connect()
-    client.delete(f"/v3/users/{_user(client, name)}")
+    client.delete(f"/v3/users/{user_named(client, name)}")
     note(f"user {name} is deleted")
 
 
@@ -102,7 +102,7 @@ def delete_group(name: str) -> None:
 def add_member(group: str, user: str) -> None:
     """Put USER into GROUP."""
     client = connect()
-    client.put(f"/v3/groups/{_group(client, group)}/users/{_user(client, user)}")
+    client.put(f"/v3/groups/{_group(client, group)}/users/{user_named(client, user)}")
     note(f"{user} is in {group}")
 
 
@@ -110,7 +110,7 @@ def add_member(group: str, user: str) -> None:
 def remove_member(group: str, user: str) -> None:
     """Take USER out of GROUP."""
     client = connect()
-    client.delete(f"/v3/groups/{_group(client, group)}/users/{_user(client, user)}")
+    client.delete(f"/v3/groups/{_group(client, group)}/users/{user_named(client, user)}")
     note(f"{user} is not in {group} any more")
 
 
@@ -205,7 +205,7 @@ def delete_project(name: str) -> None:
 def list_keys(user: str | None = None) -> None:
     """List one's own access keys, or those of USER."""
     client = connect()
-    found = client.get(KEYS, {"user_id": _user(client, user) if user else None})["credentials"]
+    found = client.get(KEYS, {"user_id": user_named(client, user) if user else None})["credentials"]
     show(found, ["access", "status", "create_time", "description"])
 
 
@@ -222,7 +222,7 @@ def create_key(
         raise Invalid(f"cannot write {output}: '{output.parent}' is no directory you may write in")
     if output is not None and output.exists():
         raise Invalid(f"{output} exists; choose another file")
-    user_id = _user(client, user) if user else client.get("/v1/whoami")["user_id"]
+    user_id = user_named(client, user) if user else client.get("/v1/whoami")["user_id"]
     made = client.post(KEYS, {"credential": {"user_id": user_id, "description": description}})["credential"]
     if output is None:
         show(made, ["access", "secret", "user_id"])
@@ -255,7 +255,7 @@ def delete_key(access_key: str) -> None:
 
 def _enable(name: str, enabled: bool) -> None:
     client = connect()
-    user = client.request("PATCH", f"/v3/users/{_user(client, name)}", json={"user": {"enabled": enabled}}).json()[
+    user = client.request("PATCH", f"/v3/users/{user_named(client, name)}", json={"user": {"enabled": enabled}}).json()[
         "user"
     ]
     show(user, ["id", "name", "enabled"])
@@ -270,7 +270,8 @@ def _account(client: Client) -> str:
     return str(client.get("/v1/whoami")["account_id"])
 
 
-def _user(client: Client, name: str) -> str:
+def user_named(client: Client, name: str) -> str:
+    """The id of a user of that name."""
     return str(_one("user", name, client.get("/v3/users", {"name": name})["users"])["id"])
 
 

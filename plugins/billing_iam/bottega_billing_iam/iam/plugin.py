@@ -81,6 +81,7 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    from . import commands
+    from . import commands, workspace_commands
 
     commands.add_to(cli)
+    workspace_commands.add_to(cli)
