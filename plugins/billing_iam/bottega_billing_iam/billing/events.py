@@ -19,6 +19,31 @@ class EntryPosted(Event, type="billing.entry.posted.v1"):
     moved: int
 
 
+class OrderPlaced(Event, type="billing.order.placed.v1"):
+    """An account bought a ``package``, a ``pool`` or a ``model_tuning``; it holds from `begins` to `ends`, epoch ms.
+
+    Of a pool `quantity` counts the nodes, of a package the node-seconds.
+    """
+
+    order_id: str
+    account_id: str
+    kind: str
+    name: str
+    flavors: list[str]
+    quantity: int
+    begins: int
+    ends: int
+
+
+class InvoiceClosed(Event, type="billing.invoice.closed.v1"):
+    """A month of an account was closed; `amount` is to the cent."""
+
+    account_id: str
+    number: str
+    month: str
+    amount: str
+
+
 class ApiCalled(Event, type="core.api.called.v1"):
     """Read of the core: a call that changed something, or was refused."""
 

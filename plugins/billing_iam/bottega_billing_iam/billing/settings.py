@@ -22,6 +22,10 @@ class BillingSettings(Section):
     """How often it is looked for hours that ended and are to be settled."""
     settle_after_s: int = Field(120, ge=0)
     """How long after an hour's end it is settled, so that what was still on its way needs no correction."""
+    sample_every_s: float = Field(300, gt=0)
+    """How often it is looked for buckets without a sample of this hour, once objects cost something."""
+    invoice_after_h: float = Field(24, ge=0)
+    """How long after a month's end its invoice is closed."""
     mode: Literal["postpaid", "prepaid"] = "postpaid"
     """How accounts pay that have no terms of their own: ``postpaid`` ones never fall into arrears (000 §7)."""
     credit: Price = Decimal(0)

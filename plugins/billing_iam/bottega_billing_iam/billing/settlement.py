@@ -9,13 +9,10 @@ is one transaction: a crash leaves it whole or undone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
-import structlog
 from sqlalchemy import func, inspect
 from sqlalchemy import select as columns
 from sqlmodel import col, or_, select
@@ -31,7 +28,6 @@ from .ledger_entities import Entry, Payer, Posting
 from .prices import PriceList, Version
 from .rating import HOUR, Meter, Package, Rated, Usage, rate_hour
 
-log = structlog.get_logger("bottega.billing")
 NODE_SECOND = "node_second"
 USED = "used"
 SETTLED = ("usage", "correction")
@@ -221,37 +217,22 @@ def _book(package: str) -> str:
 
 
 class Settlements:
-    """The job that settles every account, and is woken to do it at once by tests and by the end of a month."""
-
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._run)
-            yield
-            tasks.cancel_scope.cancel()
+    async def settle_all(self) -> int:
+        """Settle every account up to the last hour that ended long enough ago for its events to have arrived.
 
-    async def settle_all(self) -> None:
-        """Settle every account up to the last hour that ended long enough ago for its events to have arrived."""
+        Returns how many accounts there were.
+        """
         now = now_ms() - self._platform.settings.settle_after_s * 1000
         until = now - now % HOUR
         async with self._platform.database.read() as session:
             price_list = await prices.load(session)
-            query = select(Payer.account_id).where(Payer.settled_until < until)
-            behind = (await session.exec(query)).all()
+            behind = (await session.exec(select(Payer.account_id).where(Payer.settled_until < until))).all()
         for account_id in behind:
             more = True
             while more:
                 async with self._platform.database.transaction() as tx:
                     more = await settle(tx, account_id, until, price_list)
-
-    async def _run(self) -> None:
-        while True:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await self.settle_all()
-                except Exception:  # a database that is away for a while must not end the settling for good
-                    log.warning("settlement failed and is tried again", exc_info=True)
-            await anyio.sleep(self._platform.settings.settle_every_s)
+        return len(behind)
