@@ -225,3 +225,48 @@ def test_every_step_survives_a_restart(
         assert account.balance()["standing"] == "normal"
         for happened in ("arrears.begun", "retention.begun", "retention.ended", "arrears.lifted"):
             assert told_once(account, f"billing.{happened}.v1")
+
+
+def test_a_pool_is_renewed_from_its_original_end(account: Any, later: Any) -> None:
+    """000 §7: a renewal in the retention period takes effect from the original end, and that time is paid."""
+    orders = "/v2/{project_id}/orders"
+    tenant = account.tenant.client
+    bought = {"order_type": "pool", "name": "pool-1", "flavor": "local.small", "node_count": 2, "period_num": 1}
+    pool = tenant.post(orders, bought)
+    month = Decimal(pool["amount"])
+    later(31 * 24 + 10 * 24)
+    assert tenant.get(f"{orders}/{pool['order_id']}")["status"] == "expired"
+    path = f"{orders}/{pool['order_id']}/renewals"
+    renewed = tenant.post(path, {"period_num": 1, "order_no": "r1"})
+    assert renewed["effective_time"] == pool["expire_time"]
+    assert (renewed["name"], renewed["node_count"], Decimal(renewed["amount"])) == ("pool-1", 2, month)
+    assert tenant.post(path, {"period_num": 1, "order_no": "r1"})["order_id"] == renewed["order_id"]
+    assert Decimal(account.balance()["balance"]) == -2 * month
+    with pytest.raises(ApiFailure) as other:
+        tenant.post(path, {"period_num": 2, "order_no": "r1"})
+    assert other.value.status == 409
+    year = tenant.post(path, {"period_num": 12})  # whichever order is named, the pool goes on from its last end
+    assert (year["effective_time"], Decimal(year["amount"])) == (renewed["expire_time"], 10 * month)
+    later(14 * 31 * 24 + 15 * 24)
+    with pytest.raises(ApiFailure, match="order a new one") as gone:
+        tenant.post(path, {"period_num": 1})
+    assert gone.value.status == 409
+
+
+def test_only_a_pool_is_renewed_and_only_by_its_own(account: Any, paying: Any) -> None:
+    orders = "/v2/{project_id}/orders"
+    bought = {"order_type": "pool", "name": "pool-2", "flavor": "local.small", "node_count": 1, "period_num": 1}
+    pool = account.tenant.client.post(orders, bought)
+    tuned = account.tenant.client.post(orders, {"order_type": "model_tuning", "amount": "1000", "agreed": True})
+    for who, order, status in (
+        (paying.tenant(), pool, 404),
+        (account.tenant.user(), pool, 403),
+        (account.tenant, tuned, 400),
+    ):
+        with pytest.raises(ApiFailure) as refused:
+            who.client.post(f"{orders}/{order['order_id']}/renewals", {"period_num": 1})
+        assert refused.value.status == status
+    account.pays("prepaid", credit="2000")
+    with pytest.raises(ApiFailure) as poor:
+        account.tenant.client.post(f"{orders}/{pool['order_id']}/renewals", {"period_num": 12})
+    assert (poor.value.status, poor.value.error_code) == (403, "ModelArts.0113")

@@ -72,7 +72,7 @@ def test_a_spent_budget_stops_what_runs_and_refuses_what_is_new(account: Any) ->
 
 @pytest.mark.parametrize("scope", ["account", "project", "workspace", "tag"])
 def test_a_budget_concerns_its_scope_only(account: Any, scope: str) -> None:
-    ident = {"workspace": "0", "tag": "team=vision"}.get(scope, "")
+    ident = {"workspace": "0", "tag": "team:vision"}.get(scope, "")
     works = account.start(tags={"team": "vision"})
     account.reached(works, "started")
     make(account.tenant, scope, ident, amount="0.000001", stop=True)

@@ -13,7 +13,7 @@ from bottega.errors import Forbidden, NotFound
 from bottega.platform import Platform
 
 from . import ledger, prices
-from .bill import exact
+from .bill import DAY, exact
 from .ledger_entities import Entry
 from .money_entities import AccountTerms
 from .settings import BillingSettings
@@ -61,6 +61,11 @@ class Accounts:
         settings = self._settings
         credit = own.credit if own is not None and own.credit is not None else int(settings.credit * prices.MICRO)
         return Terms((own and own.mode) or settings.mode, credit, own.level if own else "")
+
+    async def retention_ms(self, session: AsyncSession, account_id: str) -> int:
+        """How long what an account no longer pays for is kept."""
+        settings, level = self._settings, (await self.terms(session, account_id)).level
+        return int(settings.retention_days_by_level.get(level, settings.retention_days) * DAY)
 
     async def change_terms(
         self, tx: Transaction, account_id: str, *, mode: str | None, credit: int | None, level: str

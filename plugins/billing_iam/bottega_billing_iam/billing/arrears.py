@@ -27,7 +27,7 @@ from bottega.urn import PLATFORM, Urn
 from bottega.workloads import FINAL
 
 from . import ledger, prices
-from .accounts import Accounts, Terms
+from .accounts import Accounts
 from .bill import unsettled
 from .events import EntryPosted
 from .ledger_entities import Payer
@@ -62,7 +62,7 @@ class Arrears:
         held = await ledger.balance(tx.session, account_id, currency)
         if present is None:
             if terms.floor is not None and held < terms.floor:
-                await self._begin(tx, account_id, terms, held, currency)
+                await self._begin(tx, account_id, held, currency)
             return
         owed = await unsettled(tx.session, account_id, price_list, now_ms())
         if terms.floor is None or held - owed >= terms.floor:
@@ -112,11 +112,10 @@ class Arrears:
         if (await prices.load(session)).micro_per_hour(workload.flavor, workload.kind, now_ms()):
             raise InArrears(f"{_STOPPED}: nothing that costs runs until the account is recharged")
 
-    async def _begin(self, tx: Transaction, account_id: str, terms: Terms, held: int, currency: str) -> None:
-        settings, now = self._settings, now_ms()
-        days = settings.retention_days_by_level.get(terms.level, settings.retention_days)
-        stops_at = now + int(settings.grace_h * HOUR_MS)
-        ends_at = stops_at + int(days * 24 * HOUR_MS)
+    async def _begin(self, tx: Transaction, account_id: str, held: int, currency: str) -> None:
+        now = now_ms()
+        stops_at = now + int(self._settings.grace_h * HOUR_MS)
+        ends_at = stops_at + await self._accounts.retention_ms(tx.session, account_id)
         present = Retention(account_id=account_id, began_at=now, stops_at=stops_at, ends_at=ends_at)
         tx.session.add(present)
         await self._platform.identity.set_standing(tx, account_id, "arrears")

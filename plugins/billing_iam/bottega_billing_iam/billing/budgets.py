@@ -203,7 +203,7 @@ class Budgets:
             case "user":
                 return workload.user_id == budget.scope_id
         resource = await session.get(Resource, Urn.parse(workload.resource_urn).id)
-        key, _, value = budget.scope_id.partition("=")
+        key, _, value = budget.scope_id.partition(":")
         return resource is not None and resource.tags.get(key) == value
 
     async def _costs(self, session: AsyncSession, workload: Workload) -> bool:
@@ -215,14 +215,14 @@ def budget_urn(budget: Budget) -> Urn:
 
 
 def check_tag(text: str) -> None:
-    """Raises Invalid unless it is ``key=value``."""
-    key, separator, _ = text.partition("=")
+    """Raises Invalid unless it is ``key:value``."""
+    key, separator, _ = text.partition(":")
     if not key or not separator:
-        raise Invalid(f"scope.id '{text[:80]}' is not a tag; write key=value")
+        raise Invalid(f"scope.id '{text[:80]}' is not a tag; write key:value")
 
 
 def _scope(budget: Budget) -> Scope:
-    key, _, value = budget.scope_id.partition("=")
+    key, _, value = budget.scope_id.partition(":")
     return Scope(
         budget.account_id,
         project_id=budget.project_id,

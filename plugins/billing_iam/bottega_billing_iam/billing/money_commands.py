@@ -103,7 +103,7 @@ def create_budget(
     name: str,
     amount: Annotated[str, typer.Argument(help='What may be spent in a month, such as "500.00".')],
     scope: Annotated[str, typer.Option(help="account, project, workspace, user or tag.")] = "project",
-    id: Annotated[str, typer.Option(help="Of the project, workspace or user; key=value of a tag.")] = "",
+    id: Annotated[str, typer.Option(help="Of the project, workspace or user; key:value of a tag.")] = "",
     threshold: Annotated[list[int] | None, typer.Option(help="Percents at which it is told.")] = None,
     forecast: Annotated[bool, typer.Option(help="Tell, too, when the month will end above it.")] = False,
     stop: Annotated[bool, typer.Option(help="At 100 % stop what runs and begin nothing new.")] = False,
@@ -115,16 +115,27 @@ def create_budget(
     show(connect().post(_BUDGETS, body))
 
 
+Named = Annotated[str, typer.Argument(help="The budget's id or name.")]
+
+
 @budgets.command("show")
-def show_budget(budget_id: str) -> None:
+def show_budget(budget: Named) -> None:
     """A budget, what is spent of it, and what was told."""
-    show(connect().get(f"{_BUDGETS}/{budget_id}"))
+    show(connect().get(f"{_BUDGETS}/{_budget(budget)}"))
 
 
 @budgets.command("delete")
-def delete_budget(budget_id: str) -> None:
+def delete_budget(budget: Named) -> None:
     """Delete a budget."""
-    connect().delete(f"{_BUDGETS}/{budget_id}")
+    connect().delete(f"{_BUDGETS}/{_budget(budget)}")
+
+
+def _budget(text: str) -> str:
+    """The id of a budget that is named by its id or its name."""
+    client = connect()
+    rows = client.get(_BUDGETS)["budgets"]
+    found = [row["budget_id"] for row in rows if row["name"] == text]
+    return str(found[0]) if len(found) == 1 else text
 
 
 def _flat(account: dict[str, Any]) -> dict[str, Any]:

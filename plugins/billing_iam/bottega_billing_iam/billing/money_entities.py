@@ -1,4 +1,4 @@
-"""Tables of how accounts pay, of their retention periods, and of budgets."""
+"""Tables of how accounts pay, of their retention periods, of renewals, and of budgets."""
 
 from __future__ import annotations
 
@@ -49,10 +49,18 @@ class Retention(SQLModel, table=True):
     lifted_at: int | None = _time(default=None)
 
 
+class Renewal(SQLModel, table=True):
+    """The order `order_id` pays a pool on from the end of the order `renews`, which is renewed once."""
+
+    __tablename__ = "billing_renewal"
+    order_id: str = Field(primary_key=True)
+    renews: str = Field(unique=True)
+
+
 class Budget(SQLModel, table=True):
     """What a scope may spend in a calendar month (UTC).
 
-    `scope` is ``account``, ``project``, ``workspace``, ``user`` or ``tag``; `scope_id` its id (a tag's ``key=value``,
+    `scope` is ``account``, ``project``, ``workspace``, ``user`` or ``tag``; `scope_id` its id (a tag's ``key:value``,
     the account's own id). `amount` in millionths. `thresholds` are percents of it. `forecast`: warn too when the
     month will end above it. `stop`: at 100 % nothing new is begun in the scope, and what runs is stopped.
     """

@@ -18,6 +18,7 @@ def add_to(cli: typer.Typer) -> None:
     orders.command("list")(list_orders)
     orders.command("show")(show_order)
     orders.command("pool")(buy_pool)
+    orders.command("renew")(renew_pool)
     orders.command("tuning")(buy_tuning)
     cli.add_typer(orders, name="orders")
     packages = typer.Typer(help="Prepaid hours, which are used first.", no_args_is_help=True)
@@ -46,6 +47,15 @@ def buy_pool(
 ) -> None:
     """Buy a dedicated pool by the month. It can be neither scaled nor deleted before it ends."""
     _buy({"order_type": "pool", "name": name, "flavor": flavor, "node_count": nodes, "period_num": months}, order_no)
+
+
+def renew_pool(
+    order_id: Annotated[str, typer.Argument(help="Any order of the pool.")],
+    months: Annotated[int, typer.Option(min=1, max=12, help="Twelve cost ten.")],
+    order_no: Number = None,
+) -> None:
+    """Renew a pool from the end of what is paid, in its retention period too."""
+    show(connect().post(f"{ORDERS}/{order_id}/renewals", {"period_num": months, "order_no": order_no}))
 
 
 def buy_tuning(

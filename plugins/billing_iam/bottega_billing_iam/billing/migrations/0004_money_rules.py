@@ -49,6 +49,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("budget_id", "period", "threshold"),
     )
     op.create_table(
+        "billing_renewal",
+        sa.Column("order_id", sa.String(), nullable=False),
+        sa.Column("renews", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("order_id"),
+        sa.UniqueConstraint("renews"),
+    )
+    op.create_table(
         "billing_retention",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
