@@ -29,6 +29,8 @@ def test_the_whole_job_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     for shown in (
         "1797 samples, 1597 labeled; version V001",
+        "an hour of it costs 0.40 CNY",
+        "permissions are needed, none is missing",
         "confusion matrix",
         "ONNX int8",
         "answered by 180× 0.0.1, 20× 0.0.2",
@@ -37,6 +39,8 @@ def test_the_whole_job_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
         "CNY (exactly 0.0",
         "Someone who may not delete is refused",
         "createModelArtsTrainJob",
+        "permissions are missing, such as",
+        "obs:object:GetObject because the code is read from algorithm.code_dir",
         "Deny modelarts:*:*delete*",
     ):
         assert shown in done.stdout, f"{shown!r} is missing in:\n{done.stdout}"

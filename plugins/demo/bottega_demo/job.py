@@ -20,12 +20,14 @@ from rich.table import Table
 
 from bottega.client import ApiFailure, Client, SigningAuth
 from bottega_demo.digits import Digit, load
+from bottega_demo.intern import hire_intern
 from bottega_demo.stage import Stage, StepFailed, expect
 
 ACCURACY = 0.97
 PREDICTIONS = 200
 FLAVOR = "local.medium"
 _V2, _V1 = "/v2/{project_id}", "/v1/{project_id}"
+_JOBS = f"{_V2}/training-jobs"
 
 
 class MainJob:
@@ -117,29 +119,14 @@ class MainJob:
             with tempfile.TemporaryDirectory() as folder:
                 self._cli("jobs", "example", "digits_cnn", folder)
                 self._upload({f"code/{f.name}": f.read_bytes() for f in Path(folder).iterdir()})
-            job = self.client.post(
-                f"{_V2}/training-jobs",
-                {
-                    "kind": "job",
-                    "metadata": {"name": f"digits-cnn-{self.mark}"},
-                    "algorithm": {
-                        "code_dir": f"/{self.bucket}/code/",
-                        "boot_file": f"/{self.bucket}/code/train.py",
-                        "engine": {"engine_name": "PyTorch"},
-                        "parameters": [{"name": "epochs", "value": "12"}],
-                        "inputs": [
-                            {
-                                "name": "data_url",
-                                "remote": {"dataset": {"id": self.dataset_id, "version_id": self.version_id}},
-                            }
-                        ],
-                        "outputs": [{"name": "train_url", "remote": {"obs": {"obs_url": f"/{self.bucket}/trained/"}}}],
-                    },
-                    "spec": {"resource": {"flavor_id": FLAVOR, "node_count": 1}},
-                },
-            )
+            quote = self.client.post(f"{_JOBS}/quote", self._job())
+            self.stage.say(f"an hour of it costs {float(quote['amount_per_hour']):.2f} {quote['currency']}")
+            ready = self.client.post(f"{_JOBS}/preflight", self._job())
+            expect(ready["allowed"], f"preflight: {ready['missing']}")
+            self.stage.say(f"preflight: {len(ready['needs'])} permissions are needed, none is missing")
+            job = self.client.post(_JOBS, self._job())
             self.job_id = job["metadata"]["id"]
-            where = f"{_V2}/training-jobs/{self.job_id}"
+            where = f"{_JOBS}/{self.job_id}"
 
             def trained() -> tuple[bool, str]:
                 status = self.client.get(where)["status"]
@@ -286,7 +273,14 @@ class MainJob:
 
     def show_denial(self) -> None:
         with self.stage.step("Someone who may not delete is refused, and told by what"):
-            intern = self._intern()
+            intern = hire_intern(self.client, self.mark)
+            ready = intern.post(f"{_JOBS}/preflight", self._job())
+            expect(not ready["allowed"], "the intern has rights to storage that nobody gave")
+            self.stage.say(
+                f"preflight of the same training job: {len(ready['missing'])} permissions are missing, such as"
+            )
+            for missing in ready["missing"][:2]:
+                self.stage.say(f"  [red]{missing['action']}[/] because {missing['why']}")
             found = intern.get(f"{_V2}/datasets")["total_number"]
             self.stage.say(f"[green]allowed[/] listing datasets ({found} found), by ModelArts CommonOperations")
             try:
@@ -384,30 +378,22 @@ class MainJob:
             table.add_row(str(label), *(f"[dim]{n}[/]" if n == 0 else str(n) for n in row))
         self.stage.console.print(table)
 
-    def _intern(self) -> Client:
-        """A user who may do the common operations, but delete nothing."""
-        domain = self.client.get("/v1/whoami")["account_id"]
-        user = self.client.post("/v3/users", {"user": {"name": f"intern-{self.mark}", "domain_id": domain}})["user"]
-        group = self.client.post("/v3/groups", {"group": {"name": f"interns-{self.mark}"}})["group"]
-        self.client.put(f"/v3/groups/{group['id']}/users/{user['id']}")
-        no_deletion = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["modelarts:*:*delete*"]}]}
-        own = self.client.post(
-            "/v3.0/OS-ROLE/roles",
-            {
-                "role": {
-                    "display_name": f"no-deletion-{self.mark}",
-                    "type": "XA",
-                    "policy": no_deletion,
-                    "description": "",
-                }
+    def _job(self) -> dict[str, Any]:
+        """The request for the training job."""
+        version = {"id": self.dataset_id, "version_id": self.version_id}
+        return {
+            "kind": "job",
+            "metadata": {"name": f"digits-cnn-{self.mark}"},
+            "algorithm": {
+                "code_dir": f"/{self.bucket}/code/",
+                "boot_file": f"/{self.bucket}/code/train.py",
+                "engine": {"engine_name": "PyTorch"},
+                "parameters": [{"name": "epochs", "value": "12"}],
+                "inputs": [{"name": "data_url", "remote": {"dataset": version}}],
+                "outputs": [{"name": "train_url", "remote": {"obs": {"obs_url": f"/{self.bucket}/trained/"}}}],
             },
-        )["role"]
-        roles = self.client.get("/v3/roles")["roles"]
-        common = next(r for r in roles if r["display_name"] == "ModelArts CommonOperations")
-        for role in (own, common):
-            self.client.put(f"/v3/projects/{self.client.project_id}/groups/{group['id']}/roles/{role['id']}")
-        key = self.client.post("/v3.0/OS-CREDENTIAL/credentials", {"credential": {"user_id": user["id"]}})["credential"]
-        return Client(self.client.url, self.client.project_id, key["access"], key["secret"])
+            "spec": {"resource": {"flavor_id": FLAVOR, "node_count": 1}},
+        }
 
     def _cli(self, *arguments: str) -> str:
         """Run the command line as a user would, and give what it prints."""
