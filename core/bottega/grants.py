@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, null, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, Select, literal, null, select, union_all
 from sqlmodel import col
 from sqlmodel import select as select_rows
 
@@ -45,15 +45,24 @@ class Holder:
         return cls("agency", principal.agency_id) if principal.agency_id else cls("user", principal.user_id)
 
 
-class Grant(NamedTuple):
-    """A policy that reaches somebody, and where it counts (`PolicyGrant`). `source` says through what, in words."""
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A policy that reaches somebody, and where it counts (`PolicyGrant`)."""
 
     policy_id: str
-    source: str
     scope: str
     project_id: str | None
     enterprise_project_id: str | None
-    document: PolicyDocument
+    attached: Attached
+
+    @property
+    def document(self) -> PolicyDocument:
+        return self.attached.document
+
+    @property
+    def source(self) -> str:
+        """Through what it reaches, in words."""
+        return self.attached.source
 
     def counts_in(self, project_id: str | None, enterprise_project_id: str) -> bool:
         """Whether it counts for a thing of that project and enterprise project; no project: for the whole account."""
@@ -63,24 +72,11 @@ class Grant(NamedTuple):
             return project_id is not None and self.enterprise_project_id == enterprise_project_id
         return True
 
-    @property
-    def where(self) -> str:
-        """The scope in words."""
-        if self.scope == "project":
-            return f"project {self.project_id}"
-        if self.scope == "enterprise_project":
-            return f"enterprise project {self.enterprise_project_id}"
-        return "the whole account"
 
-    @property
-    def attached(self) -> Attached:
-        return Attached(self.document, self.source, self.where)
-
-
-_Row = tuple[str, str, str, str | None, str | None]
-"""A grant without its document, which may change by itself."""
 _Among = Callable[[Any], ColumnElement[bool]]
 """Narrows a column of user ids to those asked for."""
+_Read = tuple[dict[str, tuple[str, ...]], dict[Holder, tuple[Grant, ...]]]
+"""The groups of users, and what each holder was granted."""
 
 
 class Grants:
@@ -89,7 +85,7 @@ class Grants:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._members: dict[str, tuple[str, ...]] = {}
-        self._granted: dict[Holder, tuple[_Row, ...]] = {}
+        self._granted: dict[Holder, tuple[Grant, ...]] = {}
         self._documents: dict[str, PolicyDocument] = {}
         self.generation = 0
 
@@ -107,7 +103,10 @@ class Grants:
         if type.startswith(_NOT_ABOUT_GRANTS) or not type.startswith(("core.", "iam.")):
             return True
         if type.startswith("iam.policy.changed."):
-            self._documents.pop(about["policy_id"], None)
+            changed = about["policy_id"]
+            self._documents.pop(changed, None)
+            for holder in [h for h, grants in self._granted.items() if any(g.policy_id == changed for g in grants)]:
+                del self._granted[holder]
             return True
         if type.startswith(("iam.member.", "iam.user.")):
             self._members.pop(about["user_id"], None)
@@ -126,12 +125,18 @@ class Grants:
         return False
 
     async def of(self, holder: Holder) -> list[Grant]:
-        """What is granted to an agency, or to a user and its groups, in whatever scope, by the name of the policy."""
-        held = self._known(holder)
-        if held is None:
-            members, granted, documents = await self._load(holder)
-            held = _held(_parts(holder, members), granted, documents)
-        return held
+        """What is granted to an agency, or to a user and its groups, in whatever scope; by group and policy name."""
+        found = _collect(holder, self._members, self._granted)
+        if found is None:
+            generation = self.generation
+            async with self._database.read() as session:
+                if holder.kind == "user":
+                    read = await self._read_users(session, [holder.id], lambda user_id: user_id == holder.id)
+                else:
+                    read = await self._read_agency(session, holder)
+            self._keep(*read, generation)
+            found = _collect(holder, *read)
+        return found or []
 
     async def read_account(self, account_id: str) -> None:
         """Read the grants of all users of an account at once, for a question about each of them."""
@@ -139,71 +144,59 @@ class Grants:
         async with self._database.read() as session:
             ids = (await session.exec(select_rows(User.id).where(User.account_id == account_id))).all()
             of_account = select(col(User.id)).where(col(User.account_id) == account_id)
-            members, granted = await self._read(session, ids, lambda user_id: user_id.in_(of_account))
-            documents = await self._read_documents(session, granted)
-        self._keep(members, granted, documents, generation)
+            read = await self._read_users(session, ids, lambda user_id: user_id.in_(of_account))
+        self._keep(*read, generation)
 
-    def _known(self, holder: Holder) -> list[Grant] | None:
-        if holder.kind == "user" and holder.id not in self._members:
-            return None
-        try:
-            return _held(_parts(holder, self._members), self._granted, self._documents)
-        except KeyError:  # a part of it has been dropped
-            return None
-
-    async def _load(
-        self, holder: Holder
-    ) -> tuple[dict[str, tuple[str, ...]], dict[Holder, tuple[_Row, ...]], dict[str, PolicyDocument]]:
-        generation = self.generation
-        async with self._database.read() as session:
-            if holder.kind == "user":
-                members, granted = await self._read(session, [holder.id], lambda user_id: user_id == holder.id)
-            else:
-                rows = (await session.execute(_to_agency(holder.id))).all()
-                members, granted = {}, {holder: tuple(_row("agency", row) for row in rows)}
-            documents = await self._read_documents(session, granted)
-        self._keep(members, granted, documents, generation)
-        return members, granted, documents
-
-    async def _read(
-        self, session: AsyncSession, users: Sequence[str], among: _Among
-    ) -> tuple[dict[str, tuple[str, ...]], dict[Holder, tuple[_Row, ...]]]:
+    async def _read_users(self, session: AsyncSession, users: Sequence[str], among: _Among) -> _Read:
+        rows = (await session.execute(_to_users(among))).all()
         groups: dict[str, dict[str, None]] = {id: {} for id in users}
-        granted: dict[Holder, dict[str, _Row]] = {Holder("user", id): {} for id in users}
-        for row in (await session.execute(_to_users(among))).all():
-            holder = Holder("group", row.group_id) if row.group_id else Holder("user", row.user_id)
-            if row.group_id:
+        for row in rows:
+            if row.group_id is not None:
                 groups.setdefault(row.user_id, {})[row.group_id] = None
-            here = granted.setdefault(holder, {})
-            if row.grant_id is not None:
-                here[row.grant_id] = _row(holder.kind, row)
-        return (
-            {user: tuple(found) for user, found in groups.items()},
-            {holder: tuple(found.values()) for holder, found in granted.items()},
-        )
+        holders = [Holder("user", id) for id in groups]
+        holders += [Holder("group", id) for id in dict.fromkeys(id for found in groups.values() for id in found)]
+        granted = await self._grants(session, holders, rows)
+        return {user: tuple(found) for user, found in groups.items()}, granted
 
-    async def _read_documents(
-        self, session: AsyncSession, granted: dict[Holder, tuple[_Row, ...]]
-    ) -> dict[str, PolicyDocument]:
-        """The documents of the policies granted; grants of one that has just been deleted are taken out."""
-        wanted = {row[0] for rows in granted.values() for row in rows}
+    async def _read_agency(self, session: AsyncSession, holder: Holder) -> _Read:
+        rows = (await session.execute(_to_agency(holder.id))).all()
+        return {}, await self._grants(session, [holder], rows)
+
+    async def _grants(
+        self, session: AsyncSession, holders: Sequence[Holder], rows: Sequence[Any]
+    ) -> dict[Holder, tuple[Grant, ...]]:
+        """The grants of each holder, from rows of which several may tell the same one."""
+        documents = await self._read_documents(session, {row.policy_id for row in rows if row.policy_id is not None})
+        granted: dict[Holder, dict[str, Grant]] = {holder: {} for holder in holders}
+        for row in rows:
+            document = documents.get(row.policy_id)
+            if document is None:  # none is granted, or the policy has just been deleted
+                continue
+            holder = Holder(row.kind, getattr(row, f"{row.kind}_id"))
+            if row.grant_id not in granted[holder]:
+                place = row.scope, row.project_id, row.enterprise_project_id
+                source = "the user" if row.kind == "user" else f"{row.kind} {row.holder}"
+                attached = Attached(document, source, _in_words(*place))
+                granted[holder][row.grant_id] = Grant(row.policy_id, *place, attached)
+        return {
+            holder: tuple(sorted(found.values(), key=lambda grant: grant.document.name))
+            for holder, found in granted.items()
+        }
+
+    async def _read_documents(self, session: AsyncSession, wanted: set[str]) -> dict[str, PolicyDocument]:
+        generation = self.generation
         documents = {id: self._documents[id] for id in wanted if id in self._documents}
         missing = [id for id in wanted if id not in documents]
         for start in range(0, len(missing), _AT_ONCE):
             query = select_rows(Policy).where(col(Policy.id).in_(missing[start : start + _AT_ONCE]))
             for policy in (await session.exec(query)).all():
                 documents[policy.id] = parse_policy(policy.document, policy.name)
-        if len(documents) < len(wanted):
-            for holder, rows in granted.items():
-                granted[holder] = tuple(row for row in rows if row[0] in documents)
+        if generation == self.generation:
+            self._documents.update(documents)
         return documents
 
     def _keep(
-        self,
-        members: Mapping[str, tuple[str, ...]],
-        granted: Mapping[Holder, tuple[_Row, ...]],
-        documents: Mapping[str, PolicyDocument],
-        generation: int,
+        self, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, tuple[Grant, ...]], generation: int
     ) -> None:
         """Keep what was read, unless something has changed since `generation`: then it may be of before the change."""
         if generation != self.generation:
@@ -212,25 +205,29 @@ class Grants:
             self.forget(())
         self._members.update(members)
         self._granted.update(granted)
-        self._documents.update(documents)
 
 
-def _parts(holder: Holder, members: Mapping[str, tuple[str, ...]]) -> list[Holder]:
-    """A user counts with its groups."""
-    return [holder, *(Holder("group", id) for id in members[holder.id])] if holder.kind == "user" else [holder]
-
-
-def _held(
-    parts: Sequence[Holder], granted: Mapping[Holder, tuple[_Row, ...]], documents: Mapping[str, PolicyDocument]
-) -> list[Grant]:
-    found = [Grant(*row, documents[row[0]]) for part in parts for row in granted[part]]
-    found.sort(key=lambda grant: (grant.document.name, grant.source))
+def _collect(
+    holder: Holder, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, tuple[Grant, ...]]
+) -> list[Grant] | None:
+    """The grants of an agency, or of a user with its groups; None when a part of them is not known."""
+    own = granted.get(holder)
+    groups = members.get(holder.id) if holder.kind == "user" else ()
+    if own is None or groups is None:
+        return None
+    found = list(own)
+    for id in groups:
+        through = granted.get(Holder("group", id))
+        if through is None:
+            return None
+        found += through
     return found
 
 
-def _row(kind: str, row: Any) -> _Row:
-    source = "the user" if kind == "user" else f"{kind} {row.holder}"
-    return row.policy_id, source, row.scope, row.project_id, row.enterprise_project_id
+def _in_words(scope: str, project_id: str | None, enterprise_project_id: str | None) -> str:
+    if scope == "project":
+        return f"project {project_id}"
+    return f"enterprise project {enterprise_project_id}" if scope == "enterprise_project" else "the whole account"
 
 
 def _granted_columns() -> tuple[Any, ...]:
@@ -247,19 +244,24 @@ def _to_users(among: _Among) -> CompoundSelect[*tuple[Any, ...]]:
     """A row for each grant that reaches one of the users; for a group without grants, one without any."""
     user_id, group_id = col(GroupMember.user_id), col(GroupMember.group_id)
     by_group = (
-        select(user_id, group_id, col(Group.name).label("holder"), *_granted_columns())
+        select(literal("group").label("kind"), user_id, group_id, col(Group.name).label("holder"), *_granted_columns())
         .join(Group, col(Group.id) == group_id)
         .outerjoin(PolicyGrant, col(PolicyGrant.group_id) == group_id)
         .where(among(user_id))
     )
     own = col(PolicyGrant.user_id)
-    direct = select(own, null().label("group_id"), null().label("holder"), *_granted_columns()).where(among(own))
-    return union_all(by_group, direct)
+    of_user = literal("user").label("kind"), own, null().label("group_id"), null().label("holder")
+    return union_all(by_group, select(*of_user, *_granted_columns()).where(among(own))).order_by("holder", "group_id")
 
 
 def _to_agency(agency_id: str) -> Select[*tuple[Any, ...]]:
+    through: tuple[Any, ...] = (
+        literal("agency").label("kind"),
+        col(Agency.id).label("agency_id"),
+        col(Agency.name).label("holder"),
+    )
     found: Select[*tuple[Any, ...]] = (
-        select(col(Agency.name).label("holder"), *_granted_columns())
+        select(*through, *_granted_columns())
         .join_from(PolicyGrant, Agency, col(Agency.id) == col(PolicyGrant.agency_id))
         .where(col(PolicyGrant.agency_id) == agency_id)
     )

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bottega.iam_conditions import Condition, Context
-from bottega.iam_statements import Dependency, Effect, Matcher, PolicyDocument, Statement
+from bottega.iam_conditions import Context
+from bottega.iam_statements import Dependency, Effect, PolicyDocument, Statement
 from bottega.iam_syntax import InvalidPolicy, Problem, check_policy, parse_policy
 
 __all__ = [
@@ -92,8 +92,25 @@ class Examined:
         return self.obstacle is None
 
 
-# A statement that applies to an action: what its resource must match (None: any), its conditions, the answer.
-_Candidate = tuple[Matcher | None, tuple[Condition, ...], Decision]
+class _Candidate:
+    """A statement about the action asked for, and the decision if it applies, made when it first does."""
+
+    __slots__ = ("attached", "conditions", "decision", "index", "resources", "written")
+
+    def __init__(self, attached: Attached, index: int, written: str) -> None:
+        self.attached = attached
+        self.index = index
+        self.written = written
+        self.resources = attached.document.rules.resources[index]
+        self.conditions = attached.document.statements[index].conditions
+        self.decision: Decision | None = None
+
+    def decide(self, action: str) -> Decision:
+        document, source, scope = self.attached
+        allowed = document.statements[self.index].effect == "Allow"
+        reason: Reason = "explicit allow" if allowed else "explicit deny"
+        self.decision = Decision(allowed, reason, action, document.name, self.index, source, self.written, scope=scope)
+        return self.decision
 
 
 class PolicySet:
@@ -101,7 +118,9 @@ class PolicySet:
 
     def __init__(self, policies: Sequence[Attached]) -> None:
         names = {policy.document.name for policy in policies}
-        self._policies = [(policy, _missing(policy.document, names)) for policy in policies]
+        self._policies = [
+            (policy, _missing(policy.document, names) if policy.document.depends else ()) for policy in policies
+        ]
         self._memo: dict[str, tuple[tuple[_Candidate, ...], Decision]] = {}
         self.asks_about_resource = any(policy.document.asks_about_resource for policy in policies)
         """Whether a condition depends on the tags or the enterprise project of the resource."""
@@ -115,21 +134,21 @@ class PolicySet:
         """
         known = self._memo.get(action)
         candidates, otherwise = known if known is not None else self._look_up(action)
-        for resources, conditions, decision in candidates:
-            if resources is not None and not resources(resource):
+        for candidate in candidates:
+            if candidate.resources is not None and not candidate.resources(resource):
                 continue
-            for condition in conditions:
+            for condition in candidate.conditions:
                 if not condition.holds(context or {}):
                     break
             else:
-                return decision
+                return candidate.decision or candidate.decide(action)
         return otherwise
 
     def examine(self, action: str, resource: str = "*", context: Context | None = None) -> list[Examined]:
         """Every statement about ``action``, denials first, and what keeps those that do not apply from it."""
         found = []
         for policy, missing in self._policies:
-            for index, written in sorted(policy.document.rules.about(action.lower())):
+            for index, written in policy.document.rules.about(action.lower()):
                 statement = policy.document.statements[index]
                 obstacle = _obstacle(policy.document, index, missing, resource, context or {})
                 found.append(Examined(policy, index, statement.effect, written, obstacle))
@@ -141,18 +160,14 @@ class PolicySet:
         denials: list[_Candidate] = []
         allowances: list[_Candidate] = []
         notes: dict[str, None] = {}
-        for (document, source, scope), missing in self._policies:
-            rules = document.rules
-            for index, written in sorted(rules.about(name)):
-                statement = document.statements[index]
-                allowed = statement.effect == "Allow"
-                if allowed and missing:
-                    notes[_without_effect(document.name, source, missing)] = None
-                    continue
-                reason: Reason = "explicit allow" if allowed else "explicit deny"
-                decision = Decision(allowed, reason, action, document.name, index, source, written, scope=scope)
-                candidate = rules.resources[index], statement.conditions, decision
-                (allowances if allowed else denials).append(candidate)
+        for policy, missing in self._policies:
+            for index, written in policy.document.rules.about(name):
+                if policy.document.statements[index].effect == "Deny":
+                    denials.append(_Candidate(policy, index, written))
+                elif missing:
+                    notes[_without_effect(policy.document.name, policy.source, missing)] = None
+                else:
+                    allowances.append(_Candidate(policy, index, written))
         found = (*denials, *allowances), Decision(False, "no statement allows it", action, notes=tuple(notes))
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()

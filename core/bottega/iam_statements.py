@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,6 +11,7 @@ from bottega.iam_conditions import ENTERPRISE_PROJECT, RESOURCE_TAG, Condition, 
 
 Effect = Literal["Allow", "Deny"]
 Matcher = Callable[[str], bool]
+_MEMO_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Rules:
 
     def __init__(self, statements: Sequence[Statement]) -> None:
         self.resources = tuple(any_of(s.resources) if s.resources else None for s in statements)
+        self._memo: dict[str, tuple[tuple[int, str], ...]] = {}
         self._exact: dict[str, list[tuple[int, str]]] = {}
         self._patterns: list[tuple[int, str, Matcher]] = []
         self._negated: list[tuple[int, str, list[Matcher]]] = []
@@ -71,20 +73,25 @@ class Rules:
                 excluded = [glob(action.lower()) for action in statement.not_actions]
                 self._negated.append((index, f"all but {', '.join(statement.not_actions)}", excluded))
 
-    def about(self, action: str) -> Iterator[tuple[int, str]]:
-        """The statements about an action given in lower case: index, and the action as it is written there."""
-        seen: set[int] = set()
-        for index, written in self._exact.get(action, ()):
-            if index not in seen:
-                seen.add(index)
-                yield index, written
+    def about(self, action: str) -> tuple[tuple[int, str], ...]:
+        """The statements about an action given in lower case, in order: index, and the action as written there."""
+        found = self._memo.get(action)
+        if found is None:
+            if len(self._memo) >= _MEMO_LIMIT:
+                self._memo.clear()
+            found = self._memo[action] = tuple(sorted(self._search(action).items()))
+        return found
+
+    def _search(self, action: str) -> dict[int, str]:
+        found = dict(reversed(self._exact.get(action, ())))
         for index, written, matches in self._patterns:
-            if index not in seen and matches(action):
-                seen.add(index)
-                yield index, written
-        for index, written, excluded in self._negated:
-            if not any(matches(action) for matches in excluded):
-                yield index, written
+            if index not in found and matches(action):
+                found[index] = written
+        return found | {
+            index: written
+            for index, written, excluded in self._negated
+            if not any(matches(action) for matches in excluded)
+        }
 
 
 def any_of(patterns: Sequence[str]) -> Matcher | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -294,7 +294,7 @@ class Identity:
 
     # -- authorization -------------------------------------------------------------------------------------------
 
-    async def decide(
+    def decide(
         self,
         principal: Principal,
         project_id: str | None,
@@ -302,12 +302,12 @@ class Identity:
         resource: str,
         context: Mapping[str, Any],
         enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT,
-    ) -> Decision:
+    ) -> Coroutine[Any, Any, Decision]:
         """May `principal` do `action` on `resource` in `project_id`? See `bottega.rights`.
 
         :param enterprise_project_id: that of the workspace the resource is in.
         """
-        return await self.rights.decide(principal, project_id, action, resource, context, enterprise_project_id)
+        return self.rights.decide(principal, project_id, action, resource, context, enterprise_project_id)
 
     async def check_address(self, principal: Principal, source_ip: str | None) -> None:
         """Raises Forbidden when the account lets its users call from other addresses only (its list ``api_acl``).

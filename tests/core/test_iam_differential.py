@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bottega.context import Principal
 from bottega.entities import Account, Agency, Group, GroupMember, Policy, PolicyGrant, Project, User
 from bottega.grants import Grant
-from bottega.iam import Decision, compile_policies, parse_policy
+from bottega.iam import Attached, Decision, compile_policies, parse_policy
 from bottega.iam_conditions import GLOBAL_KEYS
 from bottega.plugins import Plugins
 from bottega.testing import RunningPlatform
@@ -265,7 +265,9 @@ def test_the_evaluator_equals_brute_force(seed: int) -> None:
     for _ in range(BATCH):
         policies = [given_to_somebody(rng, number) for number in range(rng.randint(0, 5))]
         grants = [
-            Grant(p.name, "group g", p.scope, p.project_id, p.enterprise_project_id, parse_policy(p.document, p.name))
+            Grant(
+                p.name, p.scope, p.project_id, p.enterprise_project_id, Attached(parse_policy(p.document, p.name), "g")
+            )
             for p in policies
         ]
         project, enterprise = rng.choice(PLACES), rng.choice(ENTERPRISE)
