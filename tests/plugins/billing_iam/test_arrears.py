@@ -16,7 +16,7 @@ from bottega.backends import WorkloadStarted
 from bottega.client import ApiFailure, SigningAuth
 from bottega.context import now_ms
 from bottega.gateway import Requirement
-from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.testing import PlatformProcess, RunningPlatform, Tenant, wait_until
 from bottega.urn import Urn, new_id
 
 NOTEBOOKS = "/v1/{project_id}/notebooks"
@@ -270,3 +270,36 @@ def test_only_a_pool_is_renewed_and_only_by_its_own(account: Any, paying: Any) -
     with pytest.raises(ApiFailure) as poor:
         account.tenant.client.post(f"{orders}/{pool['order_id']}/renewals", {"period_num": 12})
     assert (poor.value.status, poor.value.error_code) == (403, "ModelArts.0113")
+
+
+def test_a_kill_between_the_steps_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """SIGKILL as soon as a step is asked for, in steps of seconds; what is due is done after the next start."""
+    second = 1 / 3600
+    quick = {"GRACE_H": 2 * second, "RETENTION_DAYS": 2 * second / 24, "MONEY_CHECK_S": 0.2}
+    platform = PlatformProcess(
+        tmp_path / "platform", {f"BOTTEGA__PLUGINS__BILLING__{name}": str(value) for name, value in quick.items()}
+    )
+
+    def state() -> str:
+        shown = platform.client.get("/v2/{project_id}/balance")
+        return str(shown["arrears"]["state"]) if shown["arrears"] else str(shown["standing"])
+
+    platform.start()
+    try:
+        client = platform.client
+        bought = {"order_type": "pool", "name": "pool-1", "flavor": "local.small", "node_count": 1, "period_num": 1}
+        price = Decimal(client.post("/v2/{project_id}/orders", bought)["amount"])
+        account = f"/v2/billing/accounts/{client.get('/v2/{project_id}/balance')['account_id']}"
+        client.put(f"{account}/terms", {"mode": "prepaid"})
+        platform.kill()
+        platform.start()
+        wait_until(lambda: state() == "ended", 60)
+        paid = {"amount": str(price), "order_no": "one"}
+        platform.client.post(f"{account}/recharges", paid)
+        platform.kill()
+        platform.start()
+        assert platform.client.post(f"{account}/recharges", paid)["new"] is False
+        shown = platform.client.get("/v2/{project_id}/balance")
+        assert (shown["balance"], shown["standing"], shown["arrears"]) == ("0.000000", "normal", None)
+    finally:
+        platform.kill()
