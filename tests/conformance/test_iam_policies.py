@@ -238,7 +238,7 @@ def test_grants_to_an_agency(iam: Any, stranger_iam: Any, tenant: Tenant, role: 
         getattr(iam, associate)(**at)
         getattr(iam, check)(**at)
         assert [r.id for r in getattr(iam, listed)(**on, **place).roles] == [role.id]
-        with pytest.raises(Exception, match="40[34]"):
+        with pytest.raises(Exception, match=r"40[34]"):
             getattr(stranger_iam, associate)(**at)
         getattr(iam, remove)(**at)
         iam.refused(404, GONE, remove, **at)

@@ -13,7 +13,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Agency, EnterpriseProject, Group, GroupMember, Policy, PolicyGrant, Project, User
-from bottega.errors import NotFound
+from bottega.errors import Conflict, NotFound
 from bottega.platform import Platform
 from bottega.rights import DEFAULT_ENTERPRISE_PROJECT
 
@@ -113,6 +113,7 @@ class Grants:
             for holder, policy_id, scope in wanted:
                 await _check_parties(tx.session, account_id, holder, scope)
                 await visible(tx.session, account_id, policy_id)
+                await _refuse_disabled(tx.session, scope)
                 await grant_in(tx, account_id, holder, policy_id, scope)
 
     async def revoke(self, account_id: str, holder: Holder, policy_id: str, scope: Scope) -> None:
@@ -212,6 +213,12 @@ async def visible(session: AsyncSession, account_id: str, policy_id: str) -> Pol
     if policy is None or policy.account_id not in (None, account_id):
         raise NotFound(f"there is no policy '{policy_id}' in this account")
     return policy
+
+
+async def _refuse_disabled(session: AsyncSession, scope: Scope) -> None:
+    row = await session.get(EnterpriseProject, scope.id) if scope.kind == "enterprise_project" else None
+    if row is not None and not row.enabled:
+        raise Conflict(f"enterprise project '{row.name}' is disabled; enable it before granting anything in it")
 
 
 async def _check_parties(session: AsyncSession, account_id: str, holder: Holder, scope: Scope) -> None:

@@ -19,7 +19,7 @@ _RULES = {
     "workspace": (r"[\w-]{4,64}", "4 to 64 letters, digits, _ -"),
 }
 
-_EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
+_EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "KATAKANA-HIRAGANA"})
 """Written together with each other and with Latin letters, for which none of them passes."""
 
 _LIKE_LATIN = frozenset("АВЕЅІЈКМНОРСТУХаеорсухіѕјԁԛԝһӏΑΒΕΖΗΙΚΜΝΟΡΤΥΧονυι")

@@ -10,7 +10,16 @@ from sqlmodel import col, delete, select
 
 from bottega.context import Principal, now_ms
 from bottega.database import Transaction
-from bottega.entities import Authorization, Credential, Group, GroupMember, User, UserQuota, WorkspaceUser
+from bottega.entities import (
+    Authorization,
+    Credential,
+    Group,
+    GroupMember,
+    PolicyGrant,
+    User,
+    UserQuota,
+    WorkspaceUser,
+)
 from bottega.errors import Conflict, Forbidden, Invalid
 from bottega.platform import Platform
 
@@ -81,7 +90,8 @@ class Users:
                 compare, at = expiring
                 changed = func.coalesce(User.password_changed_at, User.created_at)
                 ends = getattr(operator, compare)(changed, at - policy.password_validity_period * DAY_MS)
-                query = query.where(ends if policy.password_validity_period else false())
+                query = query.where(ends, col(User.password_hash).is_not(None))
+                query = query if policy.password_validity_period else query.where(false())
             return await part_of(session, query, window)
 
     async def get(self, account_id: str, user_id: str) -> User:
@@ -190,6 +200,6 @@ async def _refuse_keys(tx: Transaction, user: User) -> None:
 
 
 async def _forget(tx: Transaction, user_id: str) -> None:
-    for table in (GroupMember, Credential, WorkspaceUser, UserQuota, Authorization, PastPassword):
+    for table in (GroupMember, Credential, PolicyGrant, WorkspaceUser, UserQuota, Authorization, PastPassword):
         await tx.session.exec(delete(table).where(col(table.user_id) == user_id))
     await tx.session.exec(delete(LoginFailure).where(col(LoginFailure.who) == user_id))
