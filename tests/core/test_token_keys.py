@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -63,15 +64,15 @@ def test_a_token_without_key_id_is_one_of_the_first_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["none", "HS256", "another key", "unknown key id", "garbage"])
 def test_what_another_key_signed_is_refused(tmp_path: Path, other: str) -> None:
     keys, strange = SigningKeys(tmp_path / "a"), SigningKeys(tmp_path / "b")
-    token = {
+    forged: dict[str, Callable[[], str]] = {
         "none": lambda: jwt.encode(claims(), "", algorithm="none"),
         "HS256": lambda: jwt.encode(claims(), "x" * 32, algorithm="HS256"),
         "another key": lambda: jwt.encode(claims(), strange._keys[strange._newest], algorithm="EdDSA"),
         "unknown key id": lambda: strange.sign(claims()),
         "garbage": lambda: "a.b.c",
-    }[other]()
+    }
     with pytest.raises(InvalidToken):
-        keys.verify(token)
+        keys.verify(forged[other]())
 
 
 def test_a_revoked_token_is_refused_at_once_and_forgotten_when_it_would_have_expired(

@@ -301,6 +301,6 @@ def test_a_token_may_stand_in_the_body(running: RunningPlatform, tenant: Tenant)
     body = {"auth": {"identity": {"methods": ["token"], "token": {"id": token, "duration_seconds": 86400}}}}
     made = httpx.post(running.url + PATH, json=body)
     assert made.status_code == 201
-    body["auth"]["identity"]["token"]["id"] = f"{token}x"  # type: ignore[index,call-overload]  # a nested literal
+    body["auth"]["identity"]["token"]["id"] = f"{token}x"  # type: ignore[index]  # a nested literal
     assert httpx.post(running.url + PATH, json=body).status_code == 401
     assert httpx.post(running.url + PATH, content=b"[[[").status_code == 401

@@ -39,7 +39,7 @@ def test_the_account_logs_in_and_its_token_says_who_where_and_what(
     assert services["modelartsv2"] == f"{running.url}/v2/{known['project_id']}"
     assert services["modelarts"] == services["modelartsv1"] == f"{running.url}/v1/{known['project_id']}"
     assert services["iam"] == f"{running.url}/v3"
-    assert services["obs"] == known["s3_endpoint"]
+    assert services["obs"] == f"{running.url}/s3"
     assert known["s3_secret_key"] not in response.text
     who = httpx.get(f"{running.url}/v1/whoami", headers={"X-Auth-Token": response.headers["X-Subject-Token"]})
     assert (who.json()["user_name"], who.json()["scope"]) == (known["account"], known["project_id"])

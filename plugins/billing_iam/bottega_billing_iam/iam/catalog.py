@@ -27,14 +27,14 @@ SERVICES = (
     Service("modelartsv2", "/v2", "Training jobs, datasets", True),
     Service("smn", "/v2", "Notifications", True),
     Service("cts", "/v3", "Audit", True),
-    Service("obs", "", "Object storage (S3)"),
+    Service("obs", "/s3", "Object storage (S3), with the access keys of users"),
 )
 
 
 def url_of(platform: Platform, service: Service, project_id: str | None) -> str | None:
-    """Where a service answers; None for an object store that tells no address."""
-    if service.type == "obs":
-        return platform.shared.s3["endpoint"] if platform.shared.s3 else None
+    """Where a service answers; None for the object store when there is none."""
+    if service.type == "obs" and platform.shared.s3 is None:
+        return None
     place = f"/{project_id}" if service.in_project and project_id else ""
     return f"{platform.url}{service.path}{place}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from bottega.platform import Platform
     from bottega.plugins import Plugins
 
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore looks for this package of trio's several times a request; each time not finding it costs a millisecond.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
 _CONNECTIONS = 64
 # The store may take a while to put the parts of a large object together.
 _TIMEOUT = httpx.Timeout(None, connect=5, read=300, pool=60)
