@@ -70,7 +70,8 @@ class Table:
 
     def documented(self, page: str) -> str:
         found = re.search(rf"(?<=<!-- table {self.title} -->\n).*?(?=\n<!-- end -->)", page, re.DOTALL)
-        assert found and found[0], f"docs/conformance.md has no place for the table '{self.title}'"
+        assert found, f"docs/conformance.md has no place for the table '{self.title}'"
+        assert found[0], f"the place for the table '{self.title}' in docs/conformance.md needs a line of its own"
         return found[0]
 
 
@@ -83,6 +84,7 @@ TABLES = [
         only=r"/(auth-mode|agency|authorizations|workspaces|quotas|training-quotas|os-user-config)\b"
         r"|/(notebooks|modelarts-service-v2|modelarts-training-job)(/{\w+})?/(tags|resource-instances)\b",
     ),
+    Table("cts", "huaweicloudsdkcts.v3.CtsClient"),
 ]
 
 
