@@ -75,11 +75,8 @@ def bottega_actions() -> Iterable[Action]:
 @hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
     # Batch and edge services are counted as soon as somebody makes them (002 §7).
-    return [
-        Quota("service", platform.settings.max_services, "real-time services"),
-        Quota("batch-service", 1000, "batch services"),
-        Quota("edge-service", 1000, "edge services"),
-    ]
+    others = [Quota(f"{kind}-service", 1000, f"{kind} services") for kind in ("batch", "edge")]
+    return [Quota("service", platform.settings.max_services, "real-time services"), *others]
 
 
 @hookimpl
