@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -72,6 +73,30 @@ def test_200_parallel_creations_never_pass_a_limit(platform: RunningPlatform) ->
     }
     assert limits(tenant)["dataset.dataset"] == (str(LIMIT), str(LIMIT))
     assert len(tenant.client.get(DATASETS)["datasets"]) == LIMIT
+
+
+def test_nothing_is_left_behind_in_a_workspace_that_goes(platform: RunningPlatform) -> None:
+    tenant = platform.tenant()
+    bucket = tenant.create_bucket()
+
+    def status(call: Callable[[], Any]) -> int:
+        try:
+            call()
+        except ApiFailure as refused:
+            return refused.status
+        return 200
+
+    outcomes = set()
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(12):
+            room = tenant.client.post("/v1/{project_id}/workspaces", {"name": f"room-{number}"})["id"]
+            path, body = f"/v1/{{project_id}}/workspaces/{room}", dataset(bucket, f"d{number}", workspace_id=room)
+            calls = (partial(tenant.client.post, DATASETS, body), partial(tenant.client.delete, path))
+            outcomes.add(tuple(pool.map(status, calls)))
+    # Either the thing was first and the workspace stays, or the workspace went and the thing finds none.
+    assert outcomes <= {(200, 409), (400, 200)}
+    there = {w["id"] for w in tenant.client.get("/v1/{project_id}/workspaces")["workspaces"]}
+    assert {d["workspace_id"] for d in tenant.client.get(DATASETS, {"limit": 100})["datasets"]} <= there
 
 
 def test_the_defaults(tenant: Tenant) -> None:
