@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from bottega.client import ApiFailure
-from bottega.testing import Tenant
+from bottega.database import AsyncSession
+from bottega.entities import Workload
+from bottega.errors import InArrears
+from bottega.testing import RunningPlatform, Tenant
 
 JOBS = "/v2/{project_id}/training-jobs"
 
@@ -58,3 +62,37 @@ def test_the_topic_of_the_request_is_told(trainer: Any, tenant: Tenant) -> None:
     told = tenant.events.wait("core.notification.requested.v1", topic_urn=topic)
     assert told.data["subject"].startswith("JobCompleted: ")
     assert len(tenant.events.all("core.notification.requested.v1")) == 1
+
+
+@pytest.fixture
+def admissions(running: RunningPlatform) -> Iterator[list[Any]]:
+    """Whom workloads pass, put back afterwards."""
+    found = running.runtime.platform.workloads.admissions
+    before = list(found)
+    yield found
+    found[:] = before
+
+
+def test_what_is_not_admitted_is_refused_before_it_exists(trainer: Any, tenant: Tenant, admissions: list[Any]) -> None:
+    async def refuse(_: AsyncSession, workload: Workload) -> None:
+        if workload.project_id == tenant.project_id:
+            raise InArrears(f"no {workload.kind} on {workload.flavor}")
+
+    trainer.upload("print(1)")
+    admissions.append(refuse)
+    with pytest.raises(ApiFailure, match=f"no training on {trainer.flavor}") as refused:
+        trainer.submit(trainer.request())
+    assert (refused.value.status, refused.value.error_code) == (403, "ModelArts.0111")
+    assert tenant.client.get(JOBS)["total"] == 0
+
+
+def test_what_is_not_admitted_any_more_when_planned_fails(trainer: Any, tenant: Tenant, admissions: list[Any]) -> None:
+    async def refuse_later(_: AsyncSession, workload: Workload) -> None:
+        if workload.project_id == tenant.project_id and workload.backend:  # asked for in earnest
+            raise InArrears("the budget is spent")
+
+    trainer.upload("print(1)")
+    admissions.append(refuse_later)
+    job = trainer.ended(trainer.submit(trainer.request()))
+    assert (job["status"]["phase"], job["status"]["secondary_phase"]) == ("Failed", "CreateFailed")
+    assert "the budget is spent" in str(trainer.get(job["metadata"]["id"], "/events"))
