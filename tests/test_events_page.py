@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ import pytest
 from nats.aio.client import RawCredentials
 
 from bottega.events import Event
-from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.testing import Receiver, RunningPlatform, Tenant, wait_until
 
 PAGE = (Path(__file__).parents[1] / "docs" / "events.md").read_text("utf-8")
 
@@ -124,6 +125,30 @@ def test_the_server_refuses_everything_else(stranger: Tenant, given: Path) -> No
 def test_someone_without_the_right_gets_no_credentials(tenant: Tenant) -> None:
     with pytest.raises(Exception, match="no statement allows bottega:event:subscribe"):
         tenant.user().client.post("/v1/{project_id}/nats-credentials", {"name": "x"})
+
+
+def test_the_function_that_verifies_knows_true_from_false(tenant: Tenant) -> None:
+    (source,) = re.findall(r'^```python title="verify.py"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL)
+    assert len(source.partition("def verify")[2].strip().splitlines()) <= 10
+    names: dict[str, Any] = {}
+    exec(source, names)
+    verify: Callable[[str, dict[str, str], bytes], bool] = names["verify"]
+    networks = {"plugins": {"notify": {"webhook_networks": ["127.0.0.0/8"]}}}
+    with TemporaryDirectory() as folder, RunningPlatform(Path(folder), networks) as running:
+        client = running.tenant().client
+        with Receiver().listening() as receiver:
+            wanted = {"name": "n", "url": receiver.url, "events": ["training.>"]}
+            made = client.post("/v1/{project_id}/webhooks", wanted)
+            assert client.post(f"/v1/{{project_id}}/webhooks/{made['id']}/test")["delivered"]
+            rotated = client.post(f"/v1/{{project_id}}/webhooks/{made['id']}/rotate-secret", {})
+            assert client.post(f"/v1/{{project_id}}/webhooks/{made['id']}/test")["delivered"]
+    first, second = receiver.taken
+    assert verify(made["secret"], first.headers, first.body)
+    assert not verify(made["secret"], first.headers, first.body + b" ")
+    assert not verify(rotated["secret"], first.headers, first.body)
+    assert not verify(made["secret"], {**first.headers, "webhook-timestamp": "1700000000"}, first.body)
+    assert verify(made["secret"], second.headers, second.body)
+    assert verify(rotated["secret"], second.headers, second.body)
 
 
 # -- the schemas -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ that an implementer of an extension point subclasses.
 """
 
 from bottega.testing.process import PlatformProcess
+from bottega.testing.receiver import Receiver, Request
 from bottega.testing.running import RecordedEvents, RunningPlatform, Tenant, wait_until
 
-__all__ = ["PlatformProcess", "RecordedEvents", "RunningPlatform", "Tenant", "wait_until"]
+__all__ = ["PlatformProcess", "Receiver", "RecordedEvents", "Request", "RunningPlatform", "Tenant", "wait_until"]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from bottega.context import now_ms
-from bottega.database import Transaction
+from bottega.database import Database, Transaction
 from bottega.platform import Platform
 from bottega.urn import Urn
 
@@ -62,10 +62,8 @@ async def record(
 ) -> None:
     """Log the attempts, take what is settled out of the lanes, and give the lanes back."""
     snapshot = await registry.current(tx.session)
-    ids = sorted({e.lane_id for e in ended})
-    if ids and not platform.database.is_sqlite:  # which has one writer
-        locked = select(LANES.c.id).where(LANES.c.id.in_(ids)).order_by(LANES.c.id).with_for_update()
-        await tx.session.execute(locked)
+    if ended:
+        await lock(tx, platform.database, LANES.c.id.in_({e.lane_id for e in ended}))
     known = [o for o in outcomes if o.row.webhook_id in snapshot.by_id]
     if known:
         await tx.session.execute(insert(ATTEMPTS), [o.logged() for o in known])
@@ -78,6 +76,12 @@ async def record(
     if failed:
         await tx.session.execute(update(DELIVERIES).where(*here).values(attempts=bindparam("n")), failed)
     await _give_back(tx, snapshot, ended)
+
+
+async def lock(tx: Transaction, database: Database, lanes: ColumnElement[bool]) -> None:
+    """Lock lanes, in one order everywhere: two transactions never wait for each other. SQLite has one writer anyway."""
+    if not database.is_sqlite:
+        await tx.session.execute(select(LANES.c.id).where(lanes).order_by(LANES.c.id).with_for_update())
 
 
 async def _give_back(tx: Transaction, snapshot: Snapshot, ended: Iterable[Ended]) -> None:

@@ -7,7 +7,6 @@ An event is sent again when its outcome was not committed: at least once, in ord
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,14 +14,14 @@ from collections.abc import Sequence
 import anyio
 import anyio.abc
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from bottega.context import now_ms
 from bottega.errors import Forbidden, NotFound, Unauthenticated
 from bottega.platform import Platform
 
-from .deliveries import FAILED, Ended, Outcome, record
+from .deliveries import FAILED, Ended, Outcome, lock, record
 from .entities import DELIVERIES, LANES, WebhookDelivery
 from .health import Health
 from .registry import Hook, Registry
@@ -43,12 +42,14 @@ _LOOK_S = 1.0
 
 
 class Dispatcher:
-    def __init__(self, platform: Platform, registry: Registry, sender: Sender) -> None:
+    """`holder` names the installation, also after a restart."""
+
+    def __init__(self, platform: Platform, registry: Registry, sender: Sender, holder: str) -> None:
         self._platform = platform
         self._registry = registry
         self._sender = sender
         self._health = Health()
-        self._holder = f"{socket.gethostname()}:{platform.data_dir}"[:250]
+        self._holder = holder
         self._mine: dict[str, str] = {}
         """Lanes at work or not yet given back, with their webhooks."""
         self._slots: dict[str, anyio.CapacityLimiter] = {}
@@ -105,9 +106,12 @@ class Dispatcher:
         if not chosen:
             return []
         async with self._platform.database.transaction() as tx:
+            # Another process may be claiming the same ones.
+            free = select(LANES.c.id).where(LANES.c.id.in_(chosen), LANES.c.due_at <= now).order_by(LANES.c.id)
+            chosen = list((await tx.session.execute(free.with_for_update(skip_locked=True))).scalars())
             result = await tx.session.execute(
                 update(LANES)
-                .where(LANES.c.id.in_(chosen), LANES.c.due_at <= now)
+                .where(LANES.c.id.in_(chosen))
                 .values(due_at=now + LEASE_MS, holder=self._holder)
                 .returning(LANES.c.id, LANES.c.webhook_id)
             )
@@ -212,8 +216,9 @@ class Dispatcher:
                 continue
             try:
                 async with self._platform.database.transaction() as tx:
-                    mine = (LANES.c.id.in_(lanes), LANES.c.holder == self._holder)
-                    await tx.session.execute(update(LANES).where(*mine).values(due_at=now_ms() + LEASE_MS))
+                    mine = and_(LANES.c.id.in_(lanes), LANES.c.holder == self._holder)
+                    await lock(tx, self._platform.database, mine)
+                    await tx.session.execute(update(LANES).where(mine).values(due_at=now_ms() + LEASE_MS))
             except SQLAlchemyError as e:
                 log.warning("webhooks.not_renewed", reason=str(e))
 
@@ -221,4 +226,5 @@ class Dispatcher:
         """What this installation held when it was killed is free again: nobody else runs on its data directory."""
         async with self._platform.database.transaction() as tx:
             mine = LANES.c.holder == self._holder
+            await lock(tx, self._platform.database, mine)
             await tx.session.execute(update(LANES).where(mine).values(due_at=now_ms(), holder=None))

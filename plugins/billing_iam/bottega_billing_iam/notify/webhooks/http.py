@@ -113,8 +113,8 @@ class Client:
     async def _exchange(self, origin: Origin, connection: _Connection, request: h11.Request, body: bytes) -> Answer:
         state, kept = connection.state, False
         try:
-            for event in (request, h11.Data(data=body), h11.EndOfMessage()):
-                connection.writer.write(state.send(event) or b"")
+            events = (request, h11.Data(data=body), h11.EndOfMessage())
+            connection.writer.write(b"".join(state.send(event) or b"" for event in events))  # in one packet
             await connection.writer.drain()
             answer = await self._answer(connection)
             if state.our_state is h11.DONE and state.their_state is h11.DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,7 +36,9 @@ class Parts:
         self.registry = Registry()
         self.client = Client(addresses, settings.webhook_timeout_s)
         self.sender = Sender(platform, self.client)
-        self.dispatcher = Dispatcher(platform, self.registry, self.sender)
+        # Only one platform runs on a data directory at a time.
+        holder = f"{socket.gethostname()}:{platform.data_dir}"
+        self.dispatcher = Dispatcher(platform, self.registry, self.sender, holder)
         self.queue = Queue(platform, self.registry, self.dispatcher.wake)
         self.replayer = Replayer(platform, self.queue)
         self.webhooks = Webhooks(platform, addresses)

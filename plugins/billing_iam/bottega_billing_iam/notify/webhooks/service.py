@@ -19,7 +19,7 @@ from bottega.platform import Platform
 
 from . import queue, registry, signing
 from .addresses import Addresses
-from .deliveries import urn_of
+from .deliveries import lock, urn_of
 from .entities import (
     ACTIVE,
     ATTEMPTS,
@@ -123,6 +123,7 @@ class Webhooks:
                 now = now_ms()
                 row.status, row.reason, row.updated_at = ACTIVE, "", now
                 tx.session.add(row)
+                await lock(tx, self._platform.database, LANES.c.webhook_id == webhook_id)
                 # The time it was paused is not held against what waited.
                 waiting = update(DELIVERIES).where(DELIVERIES.c.webhook_id == webhook_id)
                 await tx.session.execute(waiting.values(since=now))
@@ -137,7 +138,8 @@ class Webhooks:
         async with self._platform.database.transaction() as tx:
             row = await self.get(tx.session, project_id, webhook_id)
             resource = await self._platform.resources.get(tx.session, "webhook", project_id, webhook_id)
-            for table in (DELIVERIES, LANES, DEAD_LETTERS, ATTEMPTS):
+            await lock(tx, self._platform.database, LANES.c.webhook_id == webhook_id)
+            for table in (LANES, DELIVERIES, DEAD_LETTERS, ATTEMPTS):
                 await tx.session.execute(delete(table).where(table.c.webhook_id == webhook_id))
             await tx.session.delete(row)
             await self._platform.resources.delete(tx, resource)
@@ -234,8 +236,8 @@ async def pause(tx: Transaction, database: Database, webhook_id: str, reason: st
         return
     row.status, row.reason, row.updated_at = PAUSED, reason[:500], now_ms()
     tx.session.add(row)
-    lanes = update(LANES).where(LANES.c.webhook_id == webhook_id)
-    await tx.session.execute(lanes.values(due_at=NEVER))
+    await lock(tx, database, LANES.c.webhook_id == webhook_id)
+    await tx.session.execute(update(LANES).where(LANES.c.webhook_id == webhook_id).values(due_at=NEVER))
     await registry.changed(tx, database)
     tx.emit(WebhookPaused(webhook_id=row.id, reason=row.reason), _urn(row))
 
