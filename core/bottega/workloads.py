@@ -109,7 +109,7 @@ class Workloads:
 
     async def stop(self, tx: Transaction, workload_id: str, reason: str = "") -> bool:
         """Ask a workload to end, and say why; False when it already has, or was already asked."""
-        workload = await self.get(tx.session, workload_id)
+        workload = await self._lock(tx, workload_id)
         if workload.state in FINAL or workload.stop_requested_at:
             return False
         workload.stop_requested_at, workload.reason = now_ms(), reason

@@ -284,9 +284,8 @@ def test_a_kill_between_the_steps_loses_and_doubles_nothing(tmp_path: Path) -> N
         shown = platform.client.get("/v2/{project_id}/balance")
         return str(shown["arrears"]["state"]) if shown["arrears"] else str(shown["standing"])
 
-    platform.start()
     try:
-        client = platform.client
+        client = platform.start().client
         bought = {"order_type": "pool", "name": "pool-1", "flavor": "local.small", "node_count": 1, "period_num": 1}
         price = Decimal(client.post("/v2/{project_id}/orders", bought)["amount"])
         account = f"/v2/billing/accounts/{client.get('/v2/{project_id}/balance')['account_id']}"
@@ -302,4 +301,4 @@ def test_a_kill_between_the_steps_loses_and_doubles_nothing(tmp_path: Path) -> N
         shown = platform.client.get("/v2/{project_id}/balance")
         assert (shown["balance"], shown["standing"], shown["arrears"]) == ("0.000000", "normal", None)
     finally:
-        platform.kill()
+        platform.stop()

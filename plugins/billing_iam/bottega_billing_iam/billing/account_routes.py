@@ -26,7 +26,8 @@ from .prices import MICRO, PriceList
 VIEW, MANAGE, RECHARGE = "bss:balance:view", "bss:account:update", "bss:account:recharge"
 LIST = "bss:account:list"
 _ACCOUNT = "account/{account_id}"
-_MOST = 10**12
+_MOST = 10**9
+_PLAIN = r"^[^\x00-\x1f]*$"
 
 Amount = Annotated[prices.Price, Field(gt=0, le=_MOST)]
 Credit = Annotated[prices.Price, Field(ge=0, le=_MOST)]
@@ -38,7 +39,7 @@ class Recharge(BaseModel):
     model_config = ConfigDict(extra="forbid")
     amount: Amount
     order_no: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
-    memo: str = Field("", max_length=256)
+    memo: str = Field("", max_length=256, pattern=_PLAIN)
 
 
 class TermsChange(BaseModel):
@@ -47,7 +48,7 @@ class TermsChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
     mode: Literal["postpaid", "prepaid"] | None = None
     credit: Credit | None = None
-    level: str = Field("", max_length=64)
+    level: str = Field("", max_length=64, pattern=_PLAIN)
 
 
 def router(platform: Platform) -> APIRouter:

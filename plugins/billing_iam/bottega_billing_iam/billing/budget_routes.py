@@ -34,7 +34,7 @@ class BudgetScope(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["account", "project", "workspace", "user", "tag"]
-    id: str = Field("", max_length=256)
+    id: str = Field("", max_length=256, pattern=r"^[^\x00-\x1f]*$")
 
 
 class BudgetFields(BaseModel):

@@ -21,6 +21,7 @@ from bottega.workloads import FINAL
 from . import bill, prices
 from .asked import month_after, month_of
 from .bill import Scope, exact
+from .entities import UsageRecord
 from .events import EntryPosted
 from .money_entities import Budget, BudgetAlarm
 from .money_events import BudgetExceeded
@@ -100,9 +101,10 @@ class Budgets:
                 await self._review(tx, budget.id)
 
     async def step(self) -> None:
-        """Look at every budget; what runs now is counted in. Called regularly."""
+        """Look at the budgets of accounts that use something now. Called regularly; charges come by `on_entry`."""
+        using = select(UsageRecord.account_id).where(col(UsageRecord.finished_at).is_(None))
         async with self._platform.database.read() as session:
-            ids = (await session.exec(select(Budget.id))).all()
+            ids = (await session.exec(select(Budget.id).where(col(Budget.account_id).in_(using)))).all()
         for ident in ids:
             async with self._platform.database.transaction() as tx:
                 await self._review(tx, ident)
