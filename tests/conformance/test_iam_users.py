@@ -45,7 +45,9 @@ def test_a_user_in_keystones_form(iam: Any, stranger_iam: Any, tenant: Tenant) -
     assert user.id not in {u.id for u in iam.keystone_list_users().users}
 
 
-def test_a_user_with_personal_data(running: RunningPlatform, iam: Any, iam_of: Callable[..., Any], tenant: Tenant) -> None:
+def test_a_user_with_personal_data(
+    running: RunningPlatform, iam: Any, iam_of: Callable[..., Any], tenant: Tenant
+) -> None:
     asked = {
         "name": "Ada",
         "domain_id": tenant.account_id,
@@ -84,7 +86,9 @@ def test_a_user_with_personal_data(running: RunningPlatform, iam: Any, iam_of: C
     mine.refused(403, FORBIDDEN, "update_user_information", user_id=made.id, body=body)
     for wrong in ({"email": "nobody"}, {"phone": "12ab", "areacode": "0049"}, {"phone": "123"}, {"access_mode": "x"}):
         iam.refused(400, WRONG, "update_user", user_id=made.id, body={"user": wrong})
-    external = {"user": {"name": "Eve", "domain_id": tenant.account_id, "xuser_id": "eve@ad", "xuser_type": "TenantIdp"}}
+    external = {
+        "user": {"name": "Eve", "domain_id": tenant.account_id, "xuser_id": "eve@ad", "xuser_type": "TenantIdp"}
+    }
     assert "federation" in iam.refused(400, "ModelArts.0112", "create_user", body=external)
     assert iam.show_user(user_id=made.id).user.email == "a.lovelace@example.org"
 

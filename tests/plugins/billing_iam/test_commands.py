@@ -115,3 +115,67 @@ def test_a_key_in_a_file_and_a_token(bottega: Run, tenant: Tenant, tmp_path: Pat
     }
     refused = bottega("policies", "create", "p", str(tmp_path / "none.json"))
     assert "none.json: No such file" in str(refused.exception)
+
+
+def test_agencies_enterprise_projects_and_grants_in_every_scope(bottega: Run, tenant: Tenant, stranger: Tenant) -> None:
+    made = answer(bottega, "agencies", "create", "auditors", "--trust", stranger.name, "--days", "2")
+    assert (made["trust_domain_name"], made["duration"]) == (stranger.name, "48")
+    answer(bottega, "groups", "create", "staff")
+    answer(bottega, "users", "create", "alice")
+    answer(bottega, "enterprise-projects", "create", "retail")
+    grants = (
+        ("Tenant Guest", "auditors", "--to", "agency"),
+        ("Tenant Guest", "auditors", "--to", "agency", "--project", "local-1"),
+        ("ModelArts User", "auditors", "--to", "agency", "--all-projects"),
+        ("ModelArts Viewer", "auditors", "--to", "agency", "--enterprise-project", "retail"),
+        ("ModelArts User", "staff", "--all-projects"),
+        ("ModelArts Viewer", "staff", "--enterprise-project", "retail"),
+        ("ModelArts Viewer", "alice", "--to", "user", "--enterprise-project", "retail"),
+    )
+    for grant in grants:
+        answer(bottega, "policies", "grant", *grant)
+    rows = answer(bottega, "policies", "grants")
+    assert len(rows) == 7
+    assert {(row["holder"], row["scope"]) for row in rows} >= {
+        ("agency auditors", "domain"),
+        ("agency auditors", "project"),
+        ("group staff", "all projects"),
+        ("user alice", "enterprise project"),
+    }
+    assert len(answer(bottega, "policies", "grants", "auditors", "--to", "agency")) == 4
+    assert isinstance(bottega("policies", "grant", "Tenant Guest", "alice", "--to", "user").exception, Invalid)
+    token = bottega("agencies", "assume", tenant.name, "auditors", who=stranger).stdout.strip()
+    acting = Client(tenant.running.url, tenant.project_id, token=token)
+    assert acting.get("/v1/whoami")["account_id"] == tenant.account_id
+    assert answer(bottega, "agencies", "update", "auditors", "--forever")["duration"] == "FOREVER"
+    for grant in grants:
+        answer(bottega, "policies", "revoke", *grant)
+    assert answer(bottega, "policies", "grants") == []
+    answer(bottega, "agencies", "delete", "auditors")
+    assert answer(bottega, "agencies", "list") == []
+    assert answer(bottega, "enterprise-projects", "rename", "retail", "shops")["name"] == "shops"
+    answer(bottega, "enterprise-projects", "disable", "shops")
+    assert [(p["name"], p["status"]) for p in answer(bottega, "enterprise-projects", "list")] == [
+        ("default", 1),
+        ("shops", 2),
+    ]
+    answer(bottega, "enterprise-projects", "enable", "shops")
+
+
+def test_the_rules_of_the_account(bottega: Run, tenant: Tenant) -> None:
+    changed = answer(bottega, "security", "set", "password", "minimum_password_length=16")
+    assert changed["minimum_password_length"] == 16
+    rules = {row["rule"]: row["value"] for row in answer(bottega, "security", "show")}
+    assert rules["password-policy.minimum_password_length"] == 16
+    assert rules["login-policy.login_failed_times"] == 5
+    for wrong in ("minimum_password_length", "minimum_length=3", "minimum_password_length=x"):
+        assert isinstance(bottega("security", "set", "password", wrong).exception, Invalid)
+    assert "minimum_password_length" in str(
+        bottega("security", "set", "password", "minimum_password_length=1").exception
+    )
+    allow = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["iam:*:*"]}]}
+    someone = tenant.user([allow])
+    answer(bottega, "security", "allow", "api", "10.0.0.0/8", "192.168.0.1-192.168.0.9")
+    assert isinstance(bottega("users", "list", who=someone).exception, ApiFailure)
+    answer(bottega, "security", "allow", "api")
+    assert bottega("users", "list", who=someone).exit_code == 0

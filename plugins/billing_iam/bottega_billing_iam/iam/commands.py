@@ -1,4 +1,4 @@
-"""``bottega users|groups|policies|projects|keys``: administration from the command line."""
+"""``bottega users|groups|policies|projects|keys`` …: administration from the command line."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bottega.cli_support import connect, note, show
-from bottega.client import ApiFailure, Client
 from bottega.errors import Invalid
 from bottega.private_files import write_private
 
+from .agency_commands import agencies, enterprise_projects
+from .finding import CUSTOM, account_id, group_id, project_id, user_named
+from .finding import policy as policy_of
+from .granting import Where, Whom, grant_call, holder_id, named_grant
+from .security_commands import security
 from .token_command import token
 
 KEYS = "/v3.0/OS-CREDENTIAL/credentials"
-CUSTOM = "/v3.0/OS-ROLE/roles"
-InProject = Annotated[
-    str | None, typer.Option("--project", help="Name or id of one project; without it, all of the account.")
+InProject = Annotated[str | None, typer.Option("--project", help="Name or id of one project.")]
+AllProjects = Annotated[bool, typer.Option("--all-projects", help="In every project, rather than on the account.")]
+InEnterpriseProject = Annotated[
+    str | None, typer.Option("--enterprise-project", help="Name or id of an enterprise project.")
 ]
+ToWhom = Annotated[Whom, typer.Option("--to", help="What the name means.")]
 
 users = typer.Typer(no_args_is_help=True, help="Users of the account. A new one has no rights.")
 groups = typer.Typer(no_args_is_help=True, help="Groups: rights reach users through them only.")
@@ -37,6 +43,9 @@ def add_to(cli: typer.Typer) -> None:
         ("policies", policies),
         ("projects", projects),
         ("keys", keys),
+        ("agencies", agencies),
+        ("enterprise-projects", enterprise_projects),
+        ("security", security),
     ):
         cli.add_typer(app, name=name)
     cli.command("token")(token)
@@ -94,7 +103,7 @@ def create_group(name: str, description: str = "") -> None:
 def delete_group(name: str) -> None:
     """Delete a group."""
     client = connect()
-    client.delete(f"/v3/groups/{_group(client, name)}")
+    client.delete(f"/v3/groups/{group_id(client, name)}")
     note(f"group {name} is deleted")
 
 
@@ -102,7 +111,7 @@ def delete_group(name: str) -> None:
 def add_member(group: str, user: str) -> None:
     """Put USER into GROUP."""
     client = connect()
-    client.put(f"/v3/groups/{_group(client, group)}/users/{user_named(client, user)}")
+    client.put(f"/v3/groups/{group_id(client, group)}/users/{user_named(client, user)}")
     note(f"{user} is in {group}")
 
 
@@ -110,7 +119,7 @@ def add_member(group: str, user: str) -> None:
 def remove_member(group: str, user: str) -> None:
     """Take USER out of GROUP."""
     client = connect()
-    client.delete(f"/v3/groups/{_group(client, group)}/users/{user_named(client, user)}")
+    client.delete(f"/v3/groups/{group_id(client, group)}/users/{user_named(client, user)}")
     note(f"{user} is not in {group} any more")
 
 
@@ -118,9 +127,9 @@ def remove_member(group: str, user: str) -> None:
 def show_group(group: str) -> None:
     """Show the members of GROUP and what is granted to it for all of the account."""
     client = connect()
-    id = _group(client, group)
+    id = group_id(client, group)
     members = client.get(f"/v3/groups/{id}/users")["users"]
-    granted = client.get(f"/v3/domains/{_account(client)}/groups/{id}/roles")["roles"]
+    granted = client.get(f"/v3/domains/{account_id(client)}/groups/{id}/roles")["roles"]
     show({"name": group, "users": [u["name"] for u in members], "policies": [r["display_name"] for r in granted]})
 
 
@@ -137,7 +146,7 @@ def list_policies(custom: Annotated[bool, typer.Option(help="Only those made in 
 @policies.command("show")
 def show_policy(name: str) -> None:
     """Print the document of a policy."""
-    sys.stdout.write(json.dumps(_policy(connect(), name)["policy"], indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(policy_of(connect(), name)["policy"], indent=2, ensure_ascii=False) + "\n")
 
 
 @policies.command("create")
@@ -160,24 +169,54 @@ def create_policy(
 def delete_policy(name: str) -> None:
     """Delete a custom policy that is granted to nobody."""
     client = connect()
-    client.delete(f"{CUSTOM}/{_policy(client, name)['id']}")
+    client.delete(f"{CUSTOM}/{policy_of(client, name)['id']}")
     note(f"policy {name} is deleted")
 
 
 @policies.command("grant")
-def grant(policy: str, group: str, project: InProject = None) -> None:
-    """Grant POLICY to GROUP."""
+def grant(
+    policy: str,
+    holder: Annotated[str, typer.Argument(help="Name of the group, or agency or user.")],
+    to: ToWhom = Whom.group,
+    project: InProject = None,
+    all_projects: AllProjects = False,
+    enterprise_project: InEnterpriseProject = None,
+) -> None:
+    """Grant POLICY to a group, in one project or all of the account, or in an enterprise project."""
     client = connect()
-    client.put(_grant_path(client, policy, group, project))
-    note(f"{group} has {policy}" + (f" in {project}" if project else ""))
+    where = Where(project, all_projects, enterprise_project)
+    path, body = grant_call(client, policy, holder, to, where)
+    client.put(path, body)
+    note(f"{holder} has {policy}{where.words}")
 
 
 @policies.command("revoke")
-def revoke(policy: str, group: str, project: InProject = None) -> None:
-    """Take POLICY from GROUP."""
+def revoke(
+    policy: str,
+    holder: Annotated[str, typer.Argument(help="Name of the group, or agency or user.")],
+    to: ToWhom = Whom.group,
+    project: InProject = None,
+    all_projects: AllProjects = False,
+    enterprise_project: InEnterpriseProject = None,
+) -> None:
+    """Take POLICY from a group, agency or user, in the scope it was granted in."""
     client = connect()
-    client.delete(_grant_path(client, policy, group, project))
-    note(f"{group} has {policy} no more" + (f" in {project}" if project else ""))
+    where = Where(project, all_projects, enterprise_project)
+    path, body = grant_call(client, policy, holder, to, where)
+    client.delete(path, body)
+    note(f"{holder} has {policy} no more{where.words}")
+
+
+@policies.command("grants")
+def list_grants(
+    holder: Annotated[str | None, typer.Argument(help="Only those of this group, agency or user.")] = None,
+    to: ToWhom = Whom.group,
+) -> None:
+    """List every grant of the account; those of a user with those of its groups."""
+    client = connect()
+    asked = {f"subject.{to.value}_id": holder_id(client, holder, to)} if holder else {}
+    found = client.get("/v3.0/OS-PERMISSION/role-assignments", asked)["role_assignments"]
+    show([named_grant(client, row) for row in found], ["policy", "holder", "scope", "place"])
 
 
 @projects.command("list")
@@ -197,7 +236,7 @@ def create_project(name: str, description: str = "") -> None:
 def delete_project(name: str) -> None:
     """Delete a project that never held anything."""
     client = connect()
-    client.delete(f"/v3/projects/{_project(client, name)}")
+    client.delete(f"/v3/projects/{project_id(client, name)}")
     note(f"project {name} is deleted")
 
 
@@ -259,37 +298,3 @@ def _enable(name: str, enabled: bool) -> None:
         "user"
     ]
     show(user, ["id", "name", "enabled"])
-
-
-def _grant_path(client: Client, policy: str, group: str, project: str | None) -> str:
-    place = f"projects/{_project(client, project)}" if project else f"domains/{_account(client)}"
-    return f"/v3/{place}/groups/{_group(client, group)}/roles/{_policy(client, policy)['id']}"
-
-
-def _account(client: Client) -> str:
-    return str(client.get("/v1/whoami")["account_id"])
-
-
-def user_named(client: Client, name: str) -> str:
-    """The id of a user of that name."""
-    return str(_one("user", name, client.get("/v3/users", {"name": name})["users"])["id"])
-
-
-def _group(client: Client, name: str) -> str:
-    return str(_one("group", name, client.get("/v3/groups", {"name": name})["groups"])["id"])
-
-
-def _project(client: Client, name: str) -> str:
-    every = client.get("/v3/projects")["projects"]
-    return str(_one("project", name, [p for p in every if name in (p["name"], p["id"])])["id"])
-
-
-def _policy(client: Client, name: str) -> dict[str, Any]:
-    every = client.get("/v3/roles")["roles"] + client.get(CUSTOM)["roles"]
-    return _one("policy", name, [p for p in every if p["display_name"] == name])
-
-
-def _one(kind: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
-    if not found:
-        raise ApiFailure(404, "ModelArts.0104", f"there is no {kind} '{name}'", "-")
-    return found[0]

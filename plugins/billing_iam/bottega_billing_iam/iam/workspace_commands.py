@@ -10,7 +10,7 @@ import typer
 from bottega.cli_support import connect, note, show
 from bottega.client import Client
 
-from .commands import user_named
+from .finding import user_named
 
 BASE, AUTHORIZATIONS, MODE = "/v1/{project_id}/workspaces", "/v2/{project_id}/authorizations", "/v1/auth-mode"
 _COLUMNS = {
