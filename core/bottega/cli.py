@@ -192,7 +192,9 @@ def credentials(
     wanted = {"name": name, "expires_s": days * 86400}
     answer = connect().post("/v1/{project_id}/nats-credentials", wanted)
     write_private(file, json.dumps(answer, indent=2) + "\n")
-    note(f"{file} is good for {days} days; see docs/events.md for what to do with it")
+    note(f"{file} is good for {answer['expires_s'] / 86400:g} days; see docs/events.md for what to do with it")
+    if "note" in answer:
+        note(answer["note"])
 
 
 @dead.command("list")
