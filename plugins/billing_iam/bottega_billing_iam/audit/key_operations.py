@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlmodel import col, select
 
-from bottega.database import Transaction
+from bottega.database import AsyncSession, Transaction
 from bottega.entities import Group, GroupMember
 from bottega.notifications import notify
 from bottega.urn import PLATFORM, Urn
@@ -22,10 +22,16 @@ FILTER_RULE = re.compile(r"\s*(api_version|code|trace_rating|trace_type|resource
 """One rule of a filter: ``code != 200``."""
 
 
-async def tell(tx: Transaction, trace: Trace) -> None:
-    """Notify the topics of the rules that a new record matches, when its transaction commits."""
-    query = select(KeyOperation).where(KeyOperation.account_id == trace.account_id, KeyOperation.status == "enabled")
-    rules = (await tx.session.exec(query)).all() if trace.account_id else ()
+async def rules_of(session: AsyncSession, account_id: str) -> Sequence[KeyOperation]:
+    """The rules of an account that are in force."""
+    query = select(KeyOperation).where(KeyOperation.account_id == account_id, KeyOperation.status == "enabled")
+    return (await session.exec(query)).all()
+
+
+async def tell(tx: Transaction, trace: Trace, rules: Sequence[KeyOperation]) -> None:
+    """Notify the topics of those `rules` that a new record matches, when its transaction commits."""
+    if not rules:
+        return
     record = {name: value for name, value in trace.model_dump().items() if name != "scope"}
     for rule in rules:
         # What concerns no project, such as users and policies, is told by the rules of all projects.

@@ -58,7 +58,7 @@ def shown(record: Mapping[str, Any]) -> dict[str, Any]:
         "user_agent": record["user_agent"],
         "method": record["method"],
         "path": record["path"],
-        "request": orjson.dumps(record["request"]).decode() if record["request"] else None,
+        "request": canonical(record["request"]).decode() if record["request"] else None,
         "response": orjson.dumps(response).decode() if failed else None,
         "code": str(record["status"]),
         "error_code": record["code"],
