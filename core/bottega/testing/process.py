@@ -73,7 +73,11 @@ class PlatformProcess:
             except httpx.TransportError:
                 return False
 
-        wait_until(ready, timeout=60)
+        try:
+            wait_until(ready, timeout=60)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def kill(self) -> None:
