@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from bottega.cli_support import OPTIONS, connect, console, show
-from bottega.errors import Invalid
+from bottega.client import Client
+from bottega.entities import DEFAULT_WORKSPACE
+from bottega.errors import Invalid, NotFound
 
+_WORKSPACE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f-]{36}")
 _Resource = Annotated[str, typer.Argument(help="The thing; * for none in particular.")]
 _User = Annotated[str | None, typer.Option(help="Another user of the account.")]
-_Workspace = Annotated[str | None, typer.Option(help="Id of the workspace it would be made in.")]
+_Workspace = Annotated[str | None, typer.Option(help="Name or id of the workspace it would be made in.")]
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -102,9 +106,20 @@ def preflight(
 
 
 def _ask(question: str, action: str, resource: str, workspace: str | None, **more: Any) -> dict[str, Any]:
-    body = {"action": action, "resource": resource, "workspace_id": workspace, **more}
-    answer: dict[str, Any] = connect().post(f"/v1/{{project_id}}/permissions/{question}", body)
+    client = connect()
+    body = {"action": action, "resource": resource, "workspace_id": _workspace_id(client, workspace), **more}
+    answer: dict[str, Any] = client.post(f"/v1/{{project_id}}/permissions/{question}", body)
     return answer
+
+
+def _workspace_id(client: Client, wanted: str | None) -> str | None:
+    if wanted is None or wanted == DEFAULT_WORKSPACE or _WORKSPACE_ID.fullmatch(wanted):
+        return wanted
+    found = client.get("/v1/{project_id}/workspaces", {"name": wanted})["workspaces"]
+    named = next((row for row in found if row["name"] == wanted), None)
+    if named is None:
+        raise NotFound(f"there is no workspace '{wanted}' in this project, or you may not enter it")
+    return str(named["id"])
 
 
 def _verdict(allowed: bool, explanation: str) -> None:
