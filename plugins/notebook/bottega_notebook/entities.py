@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger
+from sqlalchemy import JSON, BigInteger, Column
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
@@ -23,6 +23,8 @@ class Notebook(SQLModel, table=True):
     stop_reason: str = ""
     """Who asked a STOPPING notebook to stop: ``user`` or ``lease``."""
     capacity_gb: int = 5
+    allowed_ips: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    """Addresses, networks and ranges it may be opened from; empty: from everywhere."""
     lease_from: int = Field(default_factory=now_ms, sa_type=BigInteger)
     lease_ms: int = Field(sa_type=BigInteger)
     lease_updated_at: int = Field(default_factory=now_ms, sa_type=BigInteger)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from bottega.errors import Invalid
+from bottega.addresses import parse_range
+from bottega.errors import Invalid, NotSupported
 from bottega_notebook.settings import HOUR_MS
 from bottega_notebook.views import IMAGE_ID
 
 LeaseMs = Annotated[int, Field(ge=HOUR_MS, le=72 * HOUR_MS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 Description = Annotated[str, Field(max_length=512, pattern=r"^[^<>]*$")]
+
+
+def _address(text: str) -> str:
+    parse_range(text)
+    return text
+
+
+Address = Annotated[str, Field(max_length=100), AfterValidator(_address)]
 
 
 class LeaseRequest(BaseModel):
@@ -26,7 +35,27 @@ class VolumeRequest(BaseModel):
     capacity: int = Field(5, ge=5, le=500)
 
 
-class _WithImage(BaseModel):
+class EndpointRequest(BaseModel):
+    """How a notebook is reached: `allowed_access_ips` are addresses, networks (CIDR) or ranges (``first-last``)."""
+
+    service: Literal["NOTEBOOK", "SSH"] = "NOTEBOOK"
+    allowed_access_ips: list[Address] = Field(default=[], max_length=100)
+    key_pair_names: list[str] = Field(default=[], max_length=10)
+
+
+class _Reached(BaseModel):
+    endpoints: list[EndpointRequest] | None = Field(None, max_length=10)
+
+    def allowed_ips(self) -> list[str] | None:
+        """The addresses that may open it; None when nothing is said. Raises NotSupported for access over SSH."""
+        if self.endpoints is None:
+            return None
+        if any(e.service == "SSH" or e.key_pair_names for e in self.endpoints):
+            raise NotSupported("endpoints: access over SSH, with key pairs, is not offered; open it in the browser")
+        return [address for e in self.endpoints for address in e.allowed_access_ips]
+
+
+class _WithImage(_Reached):
     image_id: str | None = None
 
     def check_image(self) -> None:

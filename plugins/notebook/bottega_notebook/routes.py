@@ -16,7 +16,7 @@ from bottega_notebook.jupyter import base_path
 from bottega_notebook.planner import CREATE, NotebookPlanner
 from bottega_notebook.proxy import Proxy
 from bottega_notebook.requests import CreateRequest, LeaseRequest, UpdateRequest
-from bottega_notebook.service import RUNNING, Notebooks, Order
+from bottega_notebook.service import RUNNING, Notebooks, Order, check_address
 from bottega_notebook.settings import HOUR_MS
 from bottega_notebook.views import Views, page_of
 
@@ -60,6 +60,7 @@ def _management(routes: APIRouter, notebooks: Notebooks, views: Views, planner: 
                 capacity_gb=body.volume.capacity,
                 lease_ms=body.duration or body.lease.duration,
                 workspace_id=body.workspace_id,
+                allowed_ips=tuple(body.allowed_ips() or ()),
             ),
         )
         return await views.told(caller, instance)
@@ -113,7 +114,8 @@ def _instance(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
         notebook_id: str, body: UpdateRequest, caller: Caller = requires("modelarts:notebook:update", mine)
     ) -> dict[str, Any]:
         body.check_image()
-        changes = {"name": body.name, "description": body.description, "flavor": body.flavor}
+        changes: dict[str, Any] = {"name": body.name, "description": body.description, "flavor": body.flavor}
+        changes["allowed_ips"] = body.allowed_ips()
         return await views.told(caller, await notebooks.update(caller.project_id, notebook_id, **changes))
 
     @routes.delete(base)
@@ -167,6 +169,7 @@ def _browser(routes: APIRouter, platform: Platform, notebooks: Notebooks, sessio
     ) -> dict[str, Any]:
         """A link that opens the notebook in a browser, once, within a minute."""
         instance = await notebooks.get(caller.project_id, notebook_id)
+        check_address(instance.notebook, caller.call.source_ip)
         if instance.resource.status != RUNNING:
             name, status = instance.resource.name, instance.resource.status
             raise Conflict(f"notebook '{name}' is {status}; only RUNNING can be opened")
@@ -200,7 +203,7 @@ def _passing_on(routes: APIRouter, platform: Platform, notebooks: Notebooks, pro
 
     @routes.api_route(inside, methods=_METHODS, include_in_schema=False)
     async def http(request: Request, notebook_id: str, caller: Caller = allowed) -> Response:
-        target = await notebooks.target(caller.project_id, notebook_id)
+        target = await notebooks.target(caller.project_id, notebook_id, caller.call.source_ip)
         answer = await proxy.http(request, target, caller.principal.user_name)
         # What happens inside JupyterLab is no operation of this platform: the trail holds the opening.
         caller.call.recorded_status = answer.status_code
@@ -208,9 +211,10 @@ def _passing_on(routes: APIRouter, platform: Platform, notebooks: Notebooks, pro
 
     @routes.websocket(inside)
     async def websocket(websocket: WebSocket, notebook_id: str, caller: Caller = allowed) -> None:
-        target = await notebooks.target(caller.project_id, notebook_id)
+        target = await notebooks.target(caller.project_id, notebook_id, caller.call.source_ip)
 
         async def still_allowed() -> None:
+            check_address((await notebooks.get(caller.project_id, notebook_id)).notebook, caller.call.source_ip)
             await platform.identity.user(caller.user_id)
             await caller.check(ACTION, caller.call.resource or "*")
 

@@ -28,11 +28,12 @@ import anyio
 import structlog
 from sqlmodel import col, select
 
+from bottega.addresses import allowed
 from bottega.backends import Flavor, WorkloadFinished, WorkloadStarted
 from bottega.context import now_ms
 from bottega.database import Transaction
 from bottega.entities import Resource, Workload
-from bottega.errors import BottegaError, Conflict, Unavailable
+from bottega.errors import BottegaError, Conflict, Forbidden, Unavailable
 from bottega.events import Event, Received
 from bottega.platform import Platform
 from bottega.urn import Urn, new_id
@@ -74,6 +75,13 @@ class Order:
     flavor: str | None = None
     capacity_gb: int = 5
     workspace_id: str = "0"
+    allowed_ips: tuple[str, ...] = ()
+
+
+def check_address(notebook: Notebook, source_ip: str | None) -> None:
+    """Raises Forbidden when a notebook is opened from other addresses only."""
+    if not allowed({"allow_ip_ranges": [{"ip_range": text} for text in notebook.allowed_ips]}, source_ip):
+        raise Forbidden(f"this notebook is not opened from your address {source_ip}")
 
 
 class Notebooks:
@@ -108,6 +116,7 @@ class Notebooks:
                 flavor=flavor.id,
                 capacity_gb=order.capacity_gb,
                 lease_ms=order.lease_ms,
+                allowed_ips=list(order.allowed_ips),
                 created_at=resource.created_at,
             )
             instance = Instance(resource, notebook)
@@ -163,6 +172,7 @@ class Notebooks:
         name: str | None = None,
         description: str | None = None,
         flavor: str | None = None,
+        allowed_ips: Sequence[str] | None = None,
     ) -> Instance:
         """Change what is given. Raises Conflict for a taken name, or a new flavor while it is not at rest."""
         chosen = self.flavor(flavor) if flavor else None
@@ -171,6 +181,9 @@ class Notebooks:
             if chosen and chosen.id != instance.notebook.flavor:
                 self._demand(instance, AT_REST, "given another flavor")
                 instance.notebook.flavor = chosen.id
+                tx.session.add(instance.notebook)
+            if allowed_ips is not None:
+                instance.notebook.allowed_ips = [*allowed_ips]
                 tx.session.add(instance.notebook)
             if name is not None and name != instance.resource.name:
                 await self._platform.resources.rename(tx, instance.resource, name)
@@ -201,12 +214,16 @@ class Notebooks:
             tx.emit(NotebookDeleted(notebook_id=resource.id, name=resource.name), resource.urn)
         return instance
 
-    async def target(self, project_id: str, notebook_id: str) -> Target:
-        """Where the JupyterLab of a notebook is. Raises Conflict unless it is running."""
+    async def target(self, project_id: str, notebook_id: str, source_ip: str | None) -> Target:
+        """Where the JupyterLab of a notebook is, for somebody at `source_ip`.
+
+        Raises Conflict unless it is running, Forbidden when it is not opened from that address.
+        """
         async with self._platform.database.read() as session:
             resource = await self._platform.resources.get(session, KIND, project_id, notebook_id)
             notebook = await session.get(Notebook, notebook_id)
             assert notebook is not None  # written in the same transaction as its resource
+            check_address(notebook, source_ip)
             self._demand(Instance(resource, notebook), (RUNNING,), "opened")
             workload = await session.get(Workload, notebook.workload_id)
         assert workload is not None  # a notebook that runs has one

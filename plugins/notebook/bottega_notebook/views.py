@@ -51,7 +51,15 @@ class Views:
                 "mount_path": f"~/{FOLDER}/",
             },
             "action_progress": _progress(resource.status),
-            "endpoints": [{"service": "NOTEBOOK", "dev_service": "NOTEBOOK", "uri": "", "key_pair_names": []}],
+            "endpoints": [
+                {
+                    "service": "NOTEBOOK",
+                    "dev_service": "NOTEBOOK",
+                    "uri": "",
+                    "key_pair_names": [],
+                    "allowed_access_ips": notebook.allowed_ips,
+                }
+            ],
             "workspace_id": resource.workspace_id,
             "user": await self._user(resource.owner_id),
             "user_id": resource.owner_id,
