@@ -166,7 +166,7 @@ def test_quota_of_jobs(trainer: Any, tenant: Tenant) -> None:
     tenant.running.run(limit())
     trainer.upload("print(1)")
     trainer.submit(trainer.request())
-    with pytest.raises(ApiFailure, match="1 of 1 jobs") as refused:
+    with pytest.raises(ApiFailure, match="1 of 1 training jobs") as refused:
         trainer.submit(trainer.request())
     assert refused.value.error_code == "ModelArts.0110"
 
