@@ -194,7 +194,7 @@ def test_two_processes_share_the_work_and_double_nothing(tenant: Tenant) -> None
 
     async def work_beside(receiver: Receiver) -> None:
         mine = parts(platform)
-        other = Dispatcher(platform, Registry(), mine.sender, "another installation")
+        other = Dispatcher(platform, Registry(platform.sealer), mine.sender, "another installation")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(other.run)
             with anyio.fail_after(60):

@@ -8,6 +8,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
+from bottega.sealing import sealed
 
 ACTIVE, PAUSED = "active", "paused"
 NEVER = 2**62
@@ -39,8 +40,8 @@ class Webhook(SQLModel, table=True):
     filter: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON)
     status: str = ACTIVE
     reason: str = ""
-    secret: bytes = Field(sa_type=LargeBinary)
-    previous_secret: bytes | None = Field(default=None, sa_type=LargeBinary)
+    secret: bytes = sealed("webhook:{id}")
+    previous_secret: bytes | None = sealed("webhook:{id}", nullable=True)
     previous_until: int = _time(default=0)
     replay_from: int | None = _time(default=None)
     replay_until: int | None = _time(default=None)

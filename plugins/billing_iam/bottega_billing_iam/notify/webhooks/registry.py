@@ -7,17 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
+import structlog
 from sqlalchemy import Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import select
 
 from bottega.database import AsyncSession, Database, Transaction
+from bottega.errors import ConfigError
 from bottega.event_rights import workspace_of
 from bottega.events import Envelope
 from bottega.platform import Platform
+from bottega.sealing import Sealer
 
 from .entities import ACTIVE, REVISION, Webhook
 from .matching import Condition, field_of, matches
+
+log = structlog.get_logger("bottega.notify.webhooks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Hook:
     row: Webhook
     url: httpx.URL
     conditions: tuple[Condition, ...]
+    secrets: tuple[str, ...]
+    """The present one first; none when they cannot be read. Kept open: the key they are sealed with may change."""
 
     @property
     def id(self) -> str:
@@ -48,8 +55,14 @@ class Hook:
         return all(c.holds(field_of(c.field, envelope, workspace)) for c in self.conditions)
 
 
-def hook_of(row: Webhook) -> Hook:
-    return Hook(row, httpx.URL(row.url), tuple(Condition.model_validate(c) for c in row.filter))
+def hook_of(row: Webhook, sealer: Sealer) -> Hook:
+    try:
+        secrets = [sealer.read(row, "secret"), sealer.read(row, "previous_secret")]
+    except ConfigError as e:
+        log.error("webhooks.secret_unreadable", webhook=row.id, reason=e.message)
+        secrets = []
+    conditions = tuple(Condition.model_validate(c) for c in row.filter)
+    return Hook(row, httpx.URL(row.url), conditions, tuple(secret for secret in secrets if secret is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ class Snapshot:
 
 
 class Registry:
-    def __init__(self) -> None:
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
         self._snapshot = Snapshot(-1, {}, {})
 
     def latest(self, webhook_id: str) -> Hook | None:
@@ -76,7 +90,7 @@ class Registry:
             by_id: dict[str, Hook] = {}
             by_project: dict[str, list[Hook]] = defaultdict(list)
             for row in (await session.exec(select(Webhook))).all():
-                hook = by_id[row.id] = hook_of(row)
+                hook = by_id[row.id] = hook_of(row, self._sealer)
                 by_project[row.project_id].append(hook)
             self._snapshot = Snapshot(number, by_id, by_project)
         return self._snapshot

@@ -106,7 +106,7 @@ def router(platform: Platform) -> APIRouter:
         async with platform.database.read() as session:
             row = await webhooks.get(session, caller.project_id, webhook_id)
         envelope = envelop(WebhookTested(webhook_id=row.id), str(urn_of(row.project_id, row.id)), "notify")
-        outcome = await mine.sender.test(hook_of(row), envelope)
+        outcome = await mine.sender.test(hook_of(row, platform.sealer), envelope)
         async with platform.database.transaction() as tx:
             await log_test(tx, outcome.logged())
         logged = outcome.logged()

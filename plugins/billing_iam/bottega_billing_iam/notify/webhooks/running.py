@@ -33,7 +33,7 @@ class Parts:
     def __init__(self, platform: Platform) -> None:
         settings = platform.settings
         addresses = Addresses(settings.webhook_networks)
-        self.registry = Registry()
+        self.registry = Registry(platform.sealer)
         self.client = Client(addresses, settings.webhook_timeout_s)
         self.sender = Sender(platform, self.client)
         # Only one platform runs on a data directory at a time.

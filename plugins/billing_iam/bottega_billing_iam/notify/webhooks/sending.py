@@ -83,10 +83,13 @@ class Sender:
 
     async def _post(self, hook: Hook, event_id: str, body: bytes) -> tuple[int | None, float, str, str | None]:
         now = now_ms()
+        if not hook.secrets:
+            return None, 0.0, "not sent: the secret of this webhook cannot be read; rotate it", None
+        secrets = hook.secrets if now < hook.row.previous_until else hook.secrets[:1]
         headers = [
             ("Content-Type", "application/cloudevents+json; charset=utf-8"),
             ("User-Agent", "Bottega-Webhooks/1"),
-            *signing.headers(event_id, now // 1000, body, self._secrets(hook.row, now)),
+            *signing.headers(event_id, now // 1000, body, secrets),
         ]
         began = time.perf_counter()
         try:
@@ -94,12 +97,6 @@ class Sender:
         except NotSent as e:
             return None, _ms_since(began), str(e), None
         return answer.status, _ms_since(began), answer.excerpt, answer.retry_after
-
-    def _secrets(self, row: Webhook, now: int) -> list[str]:
-        sealed = [row.secret]
-        if row.previous_secret is not None and now < row.previous_until:
-            sealed.append(row.previous_secret)
-        return [self._platform.sealer.unseal(each, secret_purpose(row.id)) for each in sealed]
 
     async def _may_see(self, row: Webhook, envelope: Envelope) -> bool:
         identity = self._platform.identity
@@ -110,11 +107,6 @@ class Sender:
         if rights is None:
             rights = self._rights[key] = EventRights(self._platform, principal, project)
         return await rights.sees(envelope)
-
-
-def secret_purpose(webhook_id: str) -> str:
-    """What a webhook's secret is sealed for."""
-    return f"webhook:{webhook_id}"
 
 
 def _ms_since(began: float) -> float:

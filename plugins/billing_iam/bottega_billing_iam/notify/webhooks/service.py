@@ -35,7 +35,6 @@ from .entities import (
 from .events import WebhookChanged, WebhookCreated, WebhookDeleted, WebhookPaused, WebhookResumed
 from .matching import check_patterns
 from .requests import NewWebhook, Rotation, WebhookChange
-from .sending import secret_purpose
 
 
 class Webhooks:
@@ -74,8 +73,9 @@ class Webhooks:
                 url=url,
                 events=wanted.events,
                 filter=[c.model_dump(exclude_none=True, by_alias=True) for c in wanted.filter],
-                secret=self._platform.sealer.seal(secret, secret_purpose(resource.id)),
+                secret=b"",
             )
+            self._platform.sealer.write(row, "secret", secret)
             tx.session.add(row)
             await registry.changed(tx, self._platform.database)
             tx.emit(WebhookCreated(webhook_id=row.id, name=row.name, owner_id=row.owner_id), _urn(row))
@@ -109,7 +109,7 @@ class Webhooks:
         async with self._platform.database.transaction() as tx:
             row = await self.get(tx.session, caller.project_id, webhook_id)
             row.previous_secret, row.previous_until = row.secret, now_ms() + wanted.keep_previous_s * 1000
-            row.secret = self._platform.sealer.seal(secret, secret_purpose(row.id))
+            self._platform.sealer.write(row, "secret", secret)
             row.updated_at = now_ms()
             tx.session.add(row)
             await self._changed(tx, row)
