@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -125,6 +125,11 @@ def install_error_handlers(app: FastAPI) -> None:
     async def clash(_: Request, error: IntegrityError) -> JSONResponse:
         log.warning("constraint violated", error=str(error.orig))
         return answer(Conflict("something with this name or identity exists already"))
+
+    @app.exception_handler(DataError)
+    async def unfit(_: Request, error: DataError) -> JSONResponse:
+        log.info("value refused by the database", error=str(error.orig))
+        return answer(Invalid("a value holds what the database cannot: a NUL character, or a number out of range"))
 
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> JSONResponse:

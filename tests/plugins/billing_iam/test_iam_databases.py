@@ -263,3 +263,25 @@ def test_tokens_and_keys_end_with_their_user(running: RunningPlatform, tenant: T
     tenant.client.delete(f"/v3/users/{user}")
     for client in (joan, by_key):
         assert refused(401, client.get, "/v1/whoami")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v3/users?name=%00", None),
+        ("GET", "/v3/users/%00", None),
+        ("POST", "/v3/groups", {"group": {"name": "zero", "description": "a\x00b"}}),
+        ("POST", "/v3/groups", {"group": {"name": "half", "description": "\ud800"}}),
+        ("GET", "/v3/users?marker=%F0%9F", None),
+    ],
+)
+def test_what_no_database_can_hold_is_refused(house: RunningPlatform, method: str, path: str, body: Any) -> None:
+    tenant = house.tenant()
+    content = json.dumps(body).encode() if body is not None else None
+    headers = {"Content-Type": "application/json"}
+    try:
+        answer = tenant.client.request(method, path, content=content, headers=headers)
+    except ApiFailure as failure:
+        assert 400 <= failure.status < 500, failure
+        return
+    assert answer.status_code < 300

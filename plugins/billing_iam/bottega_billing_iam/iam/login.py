@@ -16,6 +16,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from sqlmodel import col, delete, select
 
 from bottega.addresses import allowed
+from bottega.calls import current_call
 from bottega.context import Principal, now_ms
 from bottega.database import AsyncSession
 from bottega.entities import Account, Project, User
@@ -146,8 +147,10 @@ class Login:
             await self._throttle.check(who, place, policy)
             right = await self._passwords.matches(user.password_hash if user else None, password)
             if user is None or not right or not user.enabled:
+                wrong = Unauthenticated("the account, the user name or the password is wrong")
+                _record_as(wrong)
                 await self._throttle.failed(who, place)
-                raise Unauthenticated("the account, the user name or the password is wrong")
+                raise wrong
         return user
 
     async def enter(self, user: User, address: str | None) -> Session:
@@ -200,6 +203,13 @@ class Login:
 
     async def _account_of(self, user: User) -> Account:
         return await self._platform.identity.account(user.account_id)
+
+
+def _record_as(error: Unauthenticated) -> None:
+    """Let the failure commit with the record of a refused call, not of one that went well so far."""
+    call = current_call.get()
+    if call is not None:
+        call.status, call.code, call.reason = error.status, error.code, error.message
 
 
 def _locked_until(failures: list[int], most: int, period: int, lockout: int) -> int:
