@@ -31,6 +31,8 @@ from bottega_serving.services import LIVE, service_urn
 
 log = structlog.get_logger("bottega.serving.publishing")
 _URL_LIFE_S = 86_400
+_LOOSE_DOCUMENT = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": [ACTION]}]}
+_LOOSE = parse_policy(_LOOSE_DOCUMENT, "loose authorization")
 _IDENTITY_EVERY_S = 0.2
 
 
@@ -140,6 +142,10 @@ class Publisher:
                 .order_by(Policy.name)
             )
             grants = (await session.exec(granted)).all()
+            direct = select(PolicyGrant.user_id, Policy).join(Policy, col(Policy.id) == PolicyGrant.policy_id)
+            direct = direct.join(User, col(User.id) == PolicyGrant.user_id)
+            bound = PolicyGrant.enterprise_project_id == room.enterprise_project_id
+            own = (await session.exec(direct.where(here, bound).order_by(Policy.name))).all()
             keys = (
                 await session.exec(
                     select(Credential.access_key, Credential.user_id)
@@ -150,7 +156,7 @@ class Publisher:
         documents: dict[tuple[str, str], int] = {}
         policies: list[dict[str, Any]] = []
         parsed: list[tuple[PolicyDocument, str]] = []
-        held: dict[str, list[int]] = {}
+        held: dict[str | None, list[int]] = {}
         for user_id, policy, group in grants:
             index = documents.setdefault((policy.id, group), len(policies))
             if index == len(policies):
@@ -158,6 +164,16 @@ class Publisher:
                 policies.append({"name": policy.name, "source": source, "document": policy.document})
                 parsed.append((parse_policy(policy.document, policy.name), source))
             held.setdefault(user_id, []).append(index)
+        for owner, policy in own:
+            held.setdefault(owner, []).append(len(policies))
+            policies.append({"name": policy.name, "source": "the user", "document": policy.document})
+            parsed.append((parse_policy(policy.document, policy.name), "the user"))
+        if (await self._platform.identity.account(service.account_id)).auth_mode == "loose":
+            # As a statement it allows what no other one denies, which is what loose authorization means (003 §9).
+            for user in users:
+                held.setdefault(user.id, []).append(len(policies))
+            policies.append({"name": _LOOSE.name, "source": "the account", "document": _LOOSE_DOCUMENT})
+            parsed.append((_LOOSE, "the account"))
         callers, allowed = {}, set()
         for user in users:
             mine = held.get(user.id, []) if await self._enters(user, room) else []

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bottega import signing
-from bottega.entities import User, Workspace
+from bottega.entities import Policy, PolicyGrant, User, Workspace
 from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
 
 BODY = {"input": [[1.0]]}
@@ -108,6 +108,30 @@ def test_policies_decide_and_say_why(
     assert (answer.status_code, "denied by statement 0 of policy" in answer.text) == (403, True), answer.text
     answer = with_token(call, token_of(running, nobody))
     assert (answer.status_code, "no statement allows modelarts:service:access" in answer.text) == (403, True)
+
+
+def test_a_loose_account_and_a_grant_of_ones_own_count_too(
+    call: Any, server: Any, running: RunningPlatform, tenant: Tenant
+) -> None:
+    nobody, denied, granted = tenant.user([]), tenant.user([policy("Deny")]), tenant.user([])
+    own = Policy(account_id=tenant.account_id, name="own", document=policy())
+    scope = {"scope": "enterprise_project", "enterprise_project_id": "0"}
+
+    async def grant() -> None:
+        async with running.platform().database.transaction() as tx:
+            tx.session.add(own)
+            await tx.session.flush()
+            tx.session.add(PolicyGrant(policy_id=own.id, user_id=granted.user_id, **scope))
+
+    running.run(grant())
+    assert with_token(call, token_of(running, nobody)).status_code == 403
+    tenant.client.put("/v1/auth-mode", {"mode": "loose"})
+    wait_until(partial(answers, server.call(call.service_id, nobody), 200))
+    answer = with_token(call, token_of(running, denied))
+    assert (answer.status_code, "Deny modelarts:service:access" in answer.text) == (403, True), answer.text
+    tenant.client.put("/v1/auth-mode", {"mode": "strict"})
+    wait_until(lambda: with_token(call, token_of(running, nobody)).status_code == 403)
+    assert with_token(call, token_of(running, granted)).status_code == 200
 
 
 def test_nobody_calls_a_service_of_a_workspace_that_is_closed_to_him(
