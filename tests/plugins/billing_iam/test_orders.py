@@ -218,14 +218,8 @@ def test_a_call_with_a_price_costs_once_when_it_succeeded(platform: RunningPlatf
         make("bob")
     make("carol")
     whole = {"scope": "account", "group_by": "flavor"}
-    records = wait_until(
-        lambda: (
-            len((b := buyer.client.get("/v2/{project_id}/bills", whole))["records"]) == 1
-            and b["total_amount"] == "3.00"
-            and b["records"]
-        ),
-        30,
-    )
+    wait_until(lambda: buyer.client.get("/v2/{project_id}/bills", whole)["total_amount"] == "3.00", 30)
+    records = buyer.client.get("/v2/{project_id}/bills", whole)["records"]
     assert [r["flavor"] for r in records] == ["iam:users:createUser"]
     usage = buyer.client.get("/v2/{project_id}/usage-records", {"scope": "account"})["records"]
     assert [(u["measure"], u["quantity"], u["amount"], u["user"]) for u in usage] == [

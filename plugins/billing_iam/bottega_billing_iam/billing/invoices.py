@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import exists, func, insert
 from sqlalchemy import select as columns
-from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
 from bottega.context import now_ms
@@ -26,8 +25,11 @@ from .entities import Invoice, InvoicedEntry, Order, UsageRecord
 from .events import InvoiceClosed
 from .ledger import REVENUE
 from .ledger_entities import Entry, Payer, Posting
+from .settlement import SETTLED
 
 _AT_ONCE = 500
+CHARGES = (*SETTLED, "order")
+"""The kinds of entries that stand on invoices."""
 
 
 def month_text(at: int) -> str:
@@ -88,7 +90,8 @@ async def close_next(tx: Transaction, account_id: str, before: int) -> bool:
         return False
     price_list = await prices.load(session)
     rows = await _revenue(session, account_id, price_list.currency, end)
-    entries = sorted({row[0] for row in rows})
+    due = columns(col(Entry.id)).where(col(Entry.account_id) == account_id, col(Entry.at) < end, *_open())
+    entries = (await session.scalars(due)).all()
     named = await _named(session, {row[2] for row in rows})
     lines = _lines(rows, named, month)
     micro = sum(row[3] for row in rows)
@@ -125,11 +128,9 @@ def describe(invoice: Invoice) -> dict[str, Any]:
 
 
 def _open() -> tuple[Any, ...]:
-    """The conditions on entries that charge something and stand on no invoice yet."""
-    charge = aliased(Posting)
+    """The conditions on entries that charge, if only packages, and stand on no invoice yet."""
     invoiced = exists().where(col(InvoicedEntry.entry_id) == col(Entry.id))
-    charges = exists().where(col(charge.entry_id) == col(Entry.id), col(charge.book) == REVENUE)
-    return ~invoiced, charges
+    return ~invoiced, col(Entry.kind).in_(CHARGES)
 
 
 async def _revenue(

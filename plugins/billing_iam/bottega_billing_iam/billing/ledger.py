@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, insert
+from sqlalchemy import func, insert, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, select
 
@@ -40,6 +40,8 @@ REVENUE = "revenue"
 GRANT = "grant"
 """What the operator gave the account, counted negative."""
 _AT_ONCE = 500
+_POSTINGS: Any = inspect(Posting).local_table
+_ENTRIES: Any = inspect(Entry).local_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,8 @@ async def post_all(tx: Transaction, drafts: Sequence[Draft]) -> list[Posted]:
     if entries:
         await tx.session.flush()
         names = ("entry_id", "line", "account_id", "book", "unit", "amount", "source")
-        await tx.session.execute(insert(Posting), [dict(zip(names, row, strict=True)) for row in postings])
-        await tx.session.execute(insert(Entry), entries)
+        await tx.session.execute(insert(_POSTINGS), [dict(zip(names, row, strict=True)) for row in postings])
+        await tx.session.execute(insert(_ENTRIES), entries)
     return posted
 
 
