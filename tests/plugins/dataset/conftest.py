@@ -45,3 +45,33 @@ def make(datasets: Datasets, bucket: str) -> Callable[..., str]:
 def one(client: Client, datasets: Datasets) -> Callable[[str], str]:
     """The API path of a dataset by its name."""
     return lambda name: f"/v2/{{project_id}}/datasets/{datasets.get(name)['dataset_id']}"
+
+
+@pytest.fixture
+def mine(tenant: Tenant) -> Any:
+    """boto3 at the platform's S3 endpoint, with the tenant's own access key."""
+    import boto3
+    from botocore.client import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=f"{tenant.running.url}/s3",
+        region_name="us-east-1",
+        aws_access_key_id=tenant.access_key,
+        aws_secret_access_key=tenant.secret_key,
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+    )
+
+
+@pytest.fixture
+def refused() -> Callable[..., tuple[int, str]]:
+    """Status and code with which a call of boto3 is refused: ``refused(client.get_object, Bucket=…, Key=…)``."""
+    from botocore.exceptions import ClientError
+
+    def call(method: Callable[..., Any], **arguments: Any) -> tuple[int, str]:
+        with pytest.raises(ClientError) as e:
+            method(**arguments)
+        response: Any = e.value.response
+        return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+    return call
