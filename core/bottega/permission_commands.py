@@ -12,10 +12,9 @@ import typer
 
 from bottega.cli_support import OPTIONS, connect, console, show
 from bottega.client import Client
-from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import Invalid, NotFound
 
-_WORKSPACE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f-]{36}")
+_WORKSPACE_ID = re.compile(r"0|[0-9a-f]{32}|[0-9a-f-]{36}")
 _Resource = Annotated[str, typer.Argument(help="The thing; * for none in particular.")]
 _User = Annotated[str | None, typer.Option(help="Another user of the account.")]
 _Workspace = Annotated[str | None, typer.Option(help="Name or id of the workspace it would be made in.")]
@@ -113,7 +112,7 @@ def _ask(question: str, action: str, resource: str, workspace: str | None, **mor
 
 
 def _workspace_id(client: Client, wanted: str | None) -> str | None:
-    if wanted is None or wanted == DEFAULT_WORKSPACE or _WORKSPACE_ID.fullmatch(wanted):
+    if wanted is None or _WORKSPACE_ID.fullmatch(wanted):
         return wanted
     found = client.get("/v1/{project_id}/workspaces", {"name": wanted})["workspaces"]
     named = next((row for row in found if row["name"] == wanted), None)
