@@ -23,6 +23,7 @@ from .records import COLUMNS, Record
 OBJECT_CHANGES = ("putObject", "deleteObject")
 _MARKER = re.compile(r"(\d{1,16})~(.{1,64})")
 _REFUSED = (401, 403, 429)
+_SELECTIVE = {"user_name", "user_id", "resource_id", "resource_name", "name"}
 
 Position = tuple[int, str]
 """The time (epoch ms) and id of a record: what pages are ordered by, downwards."""
@@ -113,14 +114,16 @@ class Filter:
             found.append(at >= self.start)
         if self.end is not None:
             found.append(at < self.end)
+        failed = False
         if self.statuses is not None:
             found.append(col(Trace.status).in_(self.statuses))
             ratings = {"normal" if s < 400 else "warning" if s < 500 else "incident" for s in self.statuses}
             if len(ratings) == 1 and self.rating is None:
                 found.append(col(Trace.rating) == next(iter(ratings)))
-                found += [] if ratings == {"normal"} else [_not_normal()]
-        if self.rating in ("warning", "incident"):
-            found.append(_not_normal())
+                failed = ratings != {"normal"}
+        if (failed or self.rating in ("warning", "incident")) and not _SELECTIVE & self.exactly.keys():
+            # Only with these words is the partial index taken, which is worse than that of a user or a thing.
+            found.append(literal_column("rating <> 'normal'"))
         if self.name_pattern is not None:
             escaped = re.sub(r"([\\%_])", r"\\\1", self.name_pattern).replace("*", "%")
             found.append(col(Trace.resource_name).ilike(escaped, escape="\\"))
@@ -131,10 +134,6 @@ class Filter:
             inside = [resource.startswith(f"obs:::object:{bucket}/", autoescape=True) for bucket in self.buckets]
             found += [col(Trace.name).in_(OBJECT_CHANGES), or_(*inside)]
         return found
-
-
-def _not_normal() -> ColumnElement[bool]:
-    return literal_column("rating <> 'normal'")
 
 
 def _like(name: str | None, pattern: str) -> bool:
