@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlmodel import col, select
@@ -74,7 +75,8 @@ def _health(runtime: Runtime) -> APIRouter:
     @router.get("/openapi.json", dependencies=[public("documentation")], include_in_schema=False)
     async def openapi(request: Request) -> JSONResponse:
         app: FastAPI = request.app
-        return JSONResponse(app.openapi())
+        # Describing hundreds of routes takes a second or more the first time; others are served meanwhile.
+        return JSONResponse(await anyio.to_thread.run_sync(app.openapi))
 
     return router
 
