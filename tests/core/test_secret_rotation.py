@@ -27,7 +27,13 @@ from bottega.sealing import MARKER, Sealer
 from bottega.settings import Settings
 from bottega.testing import RunningPlatform, Tenant
 
-PLAIN_BINARY = {"core_outbox.payload", "dataset_sample.sample_id", "audit_batch_account.members"}
+PLAIN_BINARY = {
+    "audit_batch_account.members",
+    "core_outbox.payload",
+    "dataset_sample.sample_id",
+    "notify_webhook_dead_letter.payload",
+    "notify_webhook_delivery.payload",
+}
 MANY = 1500
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -304,3 +308,38 @@ def test_a_token_may_stand_in_the_body(running: RunningPlatform, tenant: Tenant)
     body["auth"]["identity"]["token"]["id"] = f"{token}x"  # type: ignore[index]  # a nested literal
     assert httpx.post(running.url + PATH, json=body).status_code == 401
     assert httpx.post(running.url + PATH, content=b"[[[").status_code == 401
+
+
+def test_nats_credentials_do_not_outlive_or_exceed_it(running: RunningPlatform, tenant: Tenant) -> None:
+    def ask(key: Any) -> httpx.Response:
+        url, body = f"{running.url}/v1/{tenant.project_id}/nats-credentials", b'{"expires_s": 86400}'
+        headers = signing.sign(
+            "POST",
+            url,
+            {"Content-Type": "application/json"},
+            body,
+            key.access,
+            key.secret,
+            security_token=key.securitytoken,
+        )
+        return httpx.post(url, headers=headers, content=body)
+
+    issued = ask(by_token(tenant, seconds=900))
+    assert issued.status_code == 201
+    assert issued.json()["expires_s"] <= 900
+    assert ask(by_token(tenant, LIST)).status_code == 403
+
+
+def test_the_command_line_makes_one(running: RunningPlatform, tenant: Tenant, tmp_path: Path) -> None:
+    credentials, policy, output = tmp_path / "c.json", tmp_path / "p.json", tmp_path / "key.json"
+    known = {"url": running.url, "project_id": tenant.project_id}
+    credentials.write_text(json.dumps({**known, "access_key": tenant.access_key, "secret_key": tenant.secret_key}))
+    policy.write_text(json.dumps(LIST))
+    command = [sys.executable, "-m", "bottega", "--credentials", str(credentials), "keys", "temporary", str(output)]
+    done = subprocess.run([*command, "--policy", str(policy)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert output.stat().st_mode & 0o777 == 0o600
+    made = json.loads(output.read_text())
+    key = SimpleNamespace(access=made["access_key"], secret=made["secret_key"], securitytoken=made["security_token"])
+    assert notebooks(running, key, tenant.project_id).total == 0
+    assert call(running, key, f"/v1/{tenant.project_id}/resources").status_code == 403

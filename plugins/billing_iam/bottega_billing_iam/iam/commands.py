@@ -19,6 +19,7 @@ from .finding import CUSTOM, account_id, group_id, project_id, user_named
 from .finding import policy as policy_of
 from .granting import Where, Whom, grant_call, holder_id, named_grant
 from .security_commands import security
+from .temporary_key_command import temporary
 from .token_command import token
 
 KEYS = "/v3.0/OS-CREDENTIAL/credentials"
@@ -49,6 +50,7 @@ def add_to(cli: typer.Typer) -> None:
     ):
         cli.add_typer(app, name=name)
     cli.command("token")(token)
+    keys.command("temporary")(temporary)
 
 
 @users.command("list")
