@@ -19,9 +19,8 @@ from bottega.context import Principal
 from bottega.database import Database
 from bottega.entities import DEFAULT_WORKSPACE, Resource, Workload, Workspace, WorkspaceUser
 from bottega.errors import ApiError, Forbidden, Invalid, NotFound
-from bottega.events import Envelope
 from bottega.iam import Decision
-from bottega.urn import PLATFORM, Urn
+from bottega.urn import PLATFORM
 
 if TYPE_CHECKING:
     from bottega.identity import Identity
@@ -149,18 +148,6 @@ class Workspaces:
             place = (row.project_id, row.workspace_id)
             _remember(self._places, resource_id, place)
         return place[1] if place[0] == project_id else DEFAULT_WORKSPACE
-
-    async def conceals(self, call: Call, envelope: Envelope) -> bool:
-        """Whether an event is about a thing in a workspace that is closed to a request."""
-        if not call.closed:
-            return False
-        for about in (envelope.urn, envelope.data.get("resource"), envelope.data.get("resource_urn")):
-            # The record of a call may name no thing but all of a kind: bottega:<plugin>:<project>:*
-            if isinstance(about, str) and about.startswith("bottega:") and "/" in about:
-                urn = Urn.parse(about)
-                if await self.of(urn.project, urn.id) in call.closed:
-                    return True
-        return False
 
     async def _closed(
         self, call: Call, principal: Principal, rooms: Collection[Room], *, guarded: bool
