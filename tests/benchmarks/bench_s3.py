@@ -27,7 +27,7 @@ IMAGES = 2000
 IMAGE_BYTES = 8 * 1024
 LARGE_BYTES = 256 * MB
 THREADS = 8
-SMALL_BUDGET, LARGE_BUDGET = 4.0, 4.0
+SMALL_BUDGET, LARGE_BUDGET = 6.0, 2.0
 """How many times as long as direct access it may take."""
 
 

@@ -323,7 +323,7 @@ def test_wrong_credentials_are_refused(tenant: Tenant, stranger: Tenant, bucket:
     tampered = s3(running, good.access_key, good.secret_key, good.token[:-8] + "AAAAAAAA")
     assert refused(tampered.list_objects_v2, **list_) == (403, "InvalidToken")
     anonymous = httpx.get(f"{running.url}/s3/{bucket}")
-    assert (anonymous.status_code, "<Code>AccessDenied</Code>" in anonymous.text) == (403, True)
+    assert (anonymous.status_code, "<Code>AccessDenied</Code>" in anonymous.text) == (401, True)
     assert httpx.get(f"{running.url}/s3/{bucket}", headers={"Authorization": "AWS4-HMAC-SHA256 x"}).status_code == 403
 
 

@@ -58,6 +58,14 @@ class S3Denied(Unauthenticated):
         self.status = _STATUS.get(code, 403)
 
 
+class S3Unsigned(S3Denied):
+    """A request without any signature."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.status = 401
+
+
 def named(error: ApiError) -> tuple[str, int]:
     """The S3 code and status of an error."""
     if isinstance(error, S3Error | S3Denied):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-from .errors import S3Denied, S3Error
+from .errors import S3Denied, S3Error, S3Unsigned
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -86,7 +86,7 @@ def read(method: str, path: str, query: Query, headers: Mapping[str, str], now: 
         _check_expiry(now - _seconds(date), given["X-Amz-Expires"])
         covered = [(name, value) for name, value in query if name != "X-Amz-Signature"]
     else:
-        raise S3Denied("AccessDenied", "sign the request with an access key (AWS Signature Version 4)")
+        raise S3Unsigned("AccessDenied", "sign the request with an access key (AWS Signature Version 4)")
     access_key, _, scope = credential.partition("/")
     parts = scope.split("/")
     if len(parts) != 4 or parts[2:] != ["s3", "aws4_request"] or parts[0] != date[:8]:
