@@ -133,7 +133,7 @@ def test_the_function_that_verifies_knows_true_from_false(tenant: Tenant) -> Non
     names: dict[str, Any] = {}
     exec(source, names)
     verify: Callable[[str, dict[str, str], bytes], bool] = names["verify"]
-    networks = {"plugins": {"notify": {"webhook_networks": ["127.0.0.0/8"]}}}
+    networks = {"plugins": {"notify": {"allowed_networks": ["127.0.0.0/8"]}}}
     with TemporaryDirectory() as folder, RunningPlatform(Path(folder), networks) as running:
         client = running.tenant().client
         with Receiver().listening() as receiver:

@@ -47,7 +47,7 @@ class Deaf(Plugins):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    overrides = {"plugins": {HEARS: {"webhook_networks": ["127.0.0.0/8"]}}}
+    overrides = {"plugins": {HEARS: {"allowed_networks": ["127.0.0.0/8"]}}}
     found = list(entry_points(group=GROUP))
     with RunningPlatform(tmp_path_factory.mktemp("events"), overrides, lambda s: Deaf(s, found)) as running:
         yield running

@@ -154,7 +154,7 @@ def spread(values: list[float]) -> str:
 
 def main() -> int:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # as `bottega up`
-    notify = {"webhook_networks": ["127.0.0.0/8"], "webhook_concurrency": CONCURRENCY}
+    notify = {"allowed_networks": ["127.0.0.0/8"], "webhook_concurrency": CONCURRENCY}
     found = [point for point in entry_points(group=GROUP) if point.name in ("iam", "notify")]
 
     def plugins(settings: Settings) -> Plugins:

@@ -103,7 +103,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Itera
     controller = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     controller.start()
     smtp = {"host": "127.0.0.1", "port": controller.port, "sender": "bottega@example.com", "security": "none"}
-    overrides = {"plugins": {"notify": {"smtp": smtp, "topics": 4}}}
+    overrides = {"plugins": {"notify": {"smtp": smtp, "topics": 4, "allowed_networks": ["127.0.0.0/8"]}}}
     with RunningPlatform(tmp_path_factory.mktemp("platform"), overrides) as platform:
         yield platform
     controller.stop()
@@ -342,6 +342,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(official: Any, topic:
         ("email", "nobody", "not an e-mail address"),
         ("email", "a@b\r\nBcc: c@d", "not an e-mail address"),
         ("https", "http://example.com", "begins with https://"),
+        ("http", "http://169.254.169.254/latest", "an address that nothing is sent to"),
     ):
         error = refused(lambda p=protocol, e=endpoint: subscribed(official, topic, p, e), 400)  # type: ignore[misc]
         assert says in error.error_msg

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from bottega.context import move_clock
 from bottega.events import Envelope
 from bottega.testing import PlatformProcess, Receiver, RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.notify.addresses import Addresses
+from bottega_billing_iam.notify.http import Client, NotSent
 from bottega_billing_iam.notify.webhooks import retention, signing
-from bottega_billing_iam.notify.webhooks.addresses import Addresses
 from bottega_billing_iam.notify.webhooks.deliveries import DELIVERED, FAILED
 from bottega_billing_iam.notify.webhooks.dispatcher import Dispatcher
 from bottega_billing_iam.notify.webhooks.health import Health
-from bottega_billing_iam.notify.webhooks.http import Client, NotSent
 from bottega_billing_iam.notify.webhooks.matching import Condition, matches
 from bottega_billing_iam.notify.webhooks.registry import Registry
 from bottega_billing_iam.notify.webhooks.running import parts
@@ -90,7 +90,7 @@ def test_the_address_is_checked_again_when_it_is_connected_to() -> None:
 
     with Receiver().listening() as receiver:
         for host in ("127.0.0.1", "localhost"):
-            with pytest.raises(NotSent, match="an address webhooks are not sent to"):
+            with pytest.raises(NotSent, match="an address that nothing is sent to"):
                 anyio.run(attempt, f"http://{host}:{receiver.port}/", [])
         assert receiver.requests == []
         assert anyio.run(attempt, f"http://127.0.0.1:{receiver.port}/", ["127.0.0.0/8"]) == 204
@@ -162,7 +162,7 @@ def test_a_receiver_that_takes_nothing_is_asked_now_and_then() -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    notify = {"webhook_networks": ["127.0.0.0/8"], "webhook_log_entries": 5}
+    notify = {"allowed_networks": ["127.0.0.0/8"], "webhook_log_entries": 5}
     with RunningPlatform(tmp_path_factory.mktemp("parts"), {"plugins": {"notify": notify}}) as running:
         yield running
 
@@ -246,7 +246,7 @@ def test_the_log_is_kept_within_bounds_and_old_events_are_buried(tenant: Tenant)
 
 
 def test_a_crash_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
-    settings = {"BOTTEGA__PLUGINS__NOTIFY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
+    settings = {"BOTTEGA__PLUGINS__NOTIFY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
     with Receiver().listening() as receiver, PlatformProcess(tmp_path / "data", settings) as process:
 
         def slowly(_: Any) -> tuple[int, dict[str, str]]:

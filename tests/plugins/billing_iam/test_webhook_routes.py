@@ -25,7 +25,7 @@ PATH = "/v1/{project_id}/webhooks"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    notify = {"webhook_networks": ["127.0.0.0/8"], "webhook_timeout_s": 3, "webhook_attempts": 12}
+    notify = {"allowed_networks": ["127.0.0.0/8"], "webhook_timeout_s": 3, "webhook_attempts": 12}
     with RunningPlatform(tmp_path_factory.mktemp("webhooks"), {"plugins": {"notify": notify}}) as it:
         yield it
 
@@ -291,10 +291,10 @@ def test_temporary_credentials_make_no_webhook(tenant: Tenant, receiver: Receive
         ({"url": "not a url"}, "whole address"),
         ({"url": "http://u:p@127.0.0.1/"}, "no user and password"),
         ({"url": "http://127.0.0.1/#x"}, "what follows #"),
-        ({"url": "http://10.1.2.3/"}, "webhook_networks"),
-        ({"url": "http://169.254.169.254/latest"}, "webhook_networks"),
-        ({"url": "http://[::1]/"}, "webhook_networks"),
-        ({"url": "http://[::ffff:10.0.0.1]/"}, "webhook_networks"),
+        ({"url": "http://10.1.2.3/"}, "allowed_networks"),
+        ({"url": "http://169.254.169.254/latest"}, "allowed_networks"),
+        ({"url": "http://[::1]/"}, "allowed_networks"),
+        ({"url": "http://[::ffff:10.0.0.1]/"}, "allowed_networks"),
         ({"url": "http://0x0a000001/"}, "url:"),
         ({"url": "http://nowhere.invalid/"}, "there is no host"),
         ({"events": []}, "events"),

@@ -27,7 +27,7 @@ PATH = "/v1/{project_id}/webhooks"
 
 @pytest.fixture(scope="module")
 def running(each_database: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    notify = {"webhook_networks": ["127.0.0.0/8"], "webhook_timeout_s": 3, "webhook_attempts": 12}
+    notify = {"allowed_networks": ["127.0.0.0/8"], "webhook_timeout_s": 3, "webhook_attempts": 12}
     with RunningPlatform(tmp_path_factory.mktemp("webhooks"), {**each_database, "plugins": {"notify": notify}}) as it:
         yield it
 

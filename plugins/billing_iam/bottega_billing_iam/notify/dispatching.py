@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import httpx
+import orjson
 import structlog
 from sqlalchemy import delete, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,11 +25,13 @@ from bottega.errors import ApiError
 from bottega.platform import Platform
 
 from . import mail
+from .addresses import Addresses
+from .http import Client, NotSent
 from .topic_entities import CANCELLED, CONFIRMED, Dispatch, Subscription, Topic
 from .topics import Topics, subscription_urn
 
 log = structlog.get_logger("bottega.notify")
-_AT_ONCE, _LEASE_MS, _IDLE_S = 16, 60_000, 1.0
+_AT_ONCE, _LEASE_MS, _IDLE_S, _TIMEOUT_S = 16, 60_000, 1.0, 15.0
 _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 5_000, 3_600_000
 _KEEP_FAILED_MS = 7 * 86_400_000
 
@@ -38,7 +41,7 @@ class _NotTaken(Exception):
 
 
 class Dispatcher:
-    def __init__(self, platform: Platform, http: httpx.AsyncClient) -> None:
+    def __init__(self, platform: Platform, http: Client) -> None:
         self._platform = platform
         self._topics = Topics(platform)
         self._http = http
@@ -96,7 +99,7 @@ class Dispatcher:
             return
         try:
             await self._send(topic, subscription, dispatch)
-        except (_NotTaken, ApiError, OSError, smtplib.SMTPException, httpx.HTTPError) as e:
+        except (_NotTaken, NotSent, ApiError, OSError, smtplib.SMTPException) as e:
             await self._again(dispatch, str(e) or type(e).__name__)
         else:
             await self._settle(dispatch)
@@ -125,14 +128,15 @@ class Dispatcher:
         body |= {"subscribe_url": confirm_url} if confirm_url else {"unsubscribe_url": leave}
         headers = {
             **subscription.headers,
+            "Content-Type": "application/json; charset=utf-8",
             "X-SMN-MESSAGE-TYPE": dispatch.kind,
             "X-SMN-MESSAGE-ID": dispatch.message_id,
             "X-SMN-TOPIC-URN": topic.urn,
             "X-SMN-SUBSCRIPTION-URN": subscription_urn(topic, subscription),
         }
-        answer = await self._http.post(endpoint, json=body, headers=headers)
-        if not answer.is_success:
-            raise _NotTaken(f"the endpoint answered {answer.status_code}")
+        answer = await self._http.post(httpx.URL(endpoint), list(headers.items()), orjson.dumps(body))
+        if not 200 <= answer.status < 300:
+            raise _NotTaken(f"the endpoint answered {answer.status}")
 
     async def _settle(self, dispatch: Dispatch) -> None:
         async with self._platform.database.transaction() as tx:
@@ -159,10 +163,11 @@ def _expired(dispatch: Dispatch) -> bool:
 @asynccontextmanager
 async def dispatching(platform: Platform) -> AsyncIterator[None]:
     """Deliver messages as long as the block lasts."""
-    async with (
-        httpx.AsyncClient(timeout=15, follow_redirects=False) as http,
-        anyio.create_task_group() as tasks,
-    ):
-        tasks.start_soon(Dispatcher(platform, http).run)
-        yield
-        tasks.cancel_scope.cancel()
+    http = Client(Addresses(platform.settings.allowed_networks), _TIMEOUT_S)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Dispatcher(platform, http).run)
+            yield
+            tasks.cancel_scope.cancel()
+    finally:
+        http.close()

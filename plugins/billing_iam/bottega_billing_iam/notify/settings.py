@@ -36,8 +36,8 @@ class NotifySettings(Section):
     """How often a message to a subscriber is tried, with growing pauses."""
     webhooks: int = Field(default=100, ge=1)
     """Webhooks an account may have."""
-    webhook_networks: list[str] = Field(default=[])
-    """Networks, such as ``10.0.0.0/8``, that webhooks may reach although their addresses are not public."""
+    allowed_networks: list[str] = Field(default=[])
+    """Networks, such as ``10.0.0.0/8``, that webhooks and HTTP subscriptions may reach although they are not public."""
     webhook_timeout_s: float = Field(default=15, gt=0, le=60)
     """How long a receiver may take to answer."""
     webhook_concurrency: int = Field(default=16, ge=1, le=256)
@@ -53,7 +53,7 @@ class NotifySettings(Section):
     webhook_dead_letter_days: int = Field(default=30, ge=1)
     """How long a dead letter can be sent again."""
 
-    @field_validator("webhook_networks")
+    @field_validator("allowed_networks")
     @classmethod
     def _networks(cls, networks: list[str]) -> list[str]:
         for network in networks:

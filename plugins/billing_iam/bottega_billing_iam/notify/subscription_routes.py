@@ -14,6 +14,7 @@ from bottega.errors import ApiError, Conflict, Invalid
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.platform import Platform
 
+from .addresses import Addresses
 from .topic_entities import Subscription, Topic
 from .topic_requests import (
     ChangedSubscription,
@@ -24,7 +25,7 @@ from .topic_requests import (
     WithoutFilters,
 )
 from .topic_routes import TOPICS
-from .topics import Topics, digest, resource_urn, subscription_urn
+from .topics import Topics, check_endpoint, digest, resource_urn, subscription_urn
 
 SUBSCRIPTIONS = "/v2/{project_id}/notifications/subscriptions"
 _TOPIC = "topic/{topic_urn}"
@@ -43,6 +44,7 @@ def router(platform: Platform) -> APIRouter:
 def _kept(platform: Platform) -> APIRouter:
     router = APIRouter()
     topics = Topics(platform)
+    addresses = Addresses(platform.settings.allowed_networks)
 
     def subscription_json(topic: Topic, subscription: Subscription) -> dict[str, Any]:
         return {
@@ -90,9 +92,10 @@ def _kept(platform: Platform) -> APIRouter:
     async def ask(caller: Caller, topic_urn: str, one: OneSubscription) -> str:
         if one.protocol == "email" and platform.settings.smtp is None:
             raise Invalid("protocol 'email': this installation has no mail server ([plugins.notify.smtp])")
+        headers = one.extension.header if one.extension else {}
+        await check_endpoint(addresses, one.protocol, one.endpoint, headers)
         async with platform.database.transaction() as tx:
             topic = await topics.get(tx.session, caller.project_id, topic_urn)
-            headers = one.extension.header if one.extension else {}
             subscription = await topics.subscribe(
                 tx, topic, caller.user_id, one.protocol, one.endpoint, one.remark, headers
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from typing import Any
@@ -20,9 +21,11 @@ from bottega.errors import Conflict, Forbidden, Invalid, NotFound, QuotaExceeded
 from bottega.platform import Platform
 from bottega.urn import Urn
 
+from .addresses import Addresses
 from .topic_entities import CANCELLED, CONFIRMED, UNCONFIRMED, Dispatch, Subscription, Topic
 
 PROTOCOLS = ("email", "http", "https")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _TOKEN_LIFE_MS = 48 * 3_600_000
 _ASK_AGAIN_MS = 60_000
 
@@ -119,9 +122,9 @@ class Topics:
         """Ask an address whether it wants to hear a topic. It hears nothing but that question until it agrees.
 
         Asking again while it has not answered sends the question again, at most once a minute.
-        Raises Invalid for a protocol or endpoint that cannot be, QuotaExceeded, Forbidden for a refused address.
+        Raises Conflict for an address asked a moment ago, QuotaExceeded. Whether `endpoint` may be reached at all is
+        for `check_endpoint` to say first.
         """
-        check_endpoint(protocol, endpoint)
         key = digest(endpoint.casefold() if protocol == "email" else endpoint)
         query = select(Subscription).where(
             Subscription.topic_id == topic.id, Subscription.protocol == protocol, Subscription.digest == key
@@ -225,8 +228,11 @@ class Topics:
         )
 
 
-def check_endpoint(protocol: str, endpoint: str) -> None:
-    """Raises Invalid for a protocol that is not served here or an endpoint that is none of it."""
+_HOP_BY_HOP = {"host", "content-length", "content-type", "connection", "transfer-encoding", "te", "upgrade", "trailer"}
+
+
+async def check_endpoint(addresses: Addresses, protocol: str, endpoint: str, headers: Mapping[str, str]) -> None:
+    """Raises Invalid for a protocol not served here, an endpoint that is none of it or may not be reached."""
     if protocol not in PROTOCOLS:
         raise Invalid(f"protocol '{protocol}' is not served here; there are: {', '.join(PROTOCOLS)}")
     if protocol == "email":
@@ -236,5 +242,11 @@ def check_endpoint(protocol: str, endpoint: str) -> None:
             raise Invalid(f"endpoint is not an e-mail address such as ops@example.com: {e}") from e
         if not parsed.username or not parsed.domain or len(endpoint) > 254 or not endpoint.isprintable():
             raise Invalid("endpoint is not an e-mail address such as ops@example.com")
-    elif not endpoint.startswith(f"{protocol}://") or any(c.isspace() or ord(c) < 33 for c in endpoint):
+        return
+    if not endpoint.startswith(f"{protocol}://"):
         raise Invalid(f"endpoint must be an address that begins with {protocol}://")
+    await addresses.check(endpoint, "endpoint")
+    for name, value in headers.items():
+        allowed = _HEADER.fullmatch(name) and name.lower() not in _HOP_BY_HOP and not name.lower().startswith("x-smn-")
+        if not allowed or not value.isascii() or not value.isprintable():
+            raise Invalid(f"extension.header: '{name}' cannot be sent along, or its value holds other than plain text")

@@ -15,10 +15,10 @@ from bottega.event_rights import event_types
 from bottega.events import Event
 from bottega.platform import Platform
 from bottega.plugins import Plugins
+from bottega_billing_iam.notify.addresses import Addresses
+from bottega_billing_iam.notify.http import Client
 
-from .addresses import Addresses
 from .dispatcher import Dispatcher
-from .http import Client
 from .queue import Queue
 from .registry import Registry
 from .replay import Replayer
@@ -32,7 +32,7 @@ class Parts:
 
     def __init__(self, platform: Platform) -> None:
         settings = platform.settings
-        addresses = Addresses(settings.webhook_networks)
+        addresses = Addresses(settings.allowed_networks)
         self.registry = Registry(platform.sealer)
         self.client = Client(addresses, settings.webhook_timeout_s)
         self.sender = Sender(platform, self.client)

@@ -11,11 +11,11 @@ from bottega.context import now_ms
 from bottega.event_rights import EventRights
 from bottega.events import Envelope
 from bottega.platform import Platform
+from bottega_billing_iam.notify.http import Client, NotSent
 
 from . import signing
 from .deliveries import DEAD, DELIVERED, FAILED, TEST, WITHHELD, Outcome
 from .entities import Webhook, WebhookDelivery
-from .http import Client, NotSent
 from .registry import Hook
 
 _FIRST_MS, _LONGEST_MS = 5_000, 3_600_000

@@ -16,9 +16,9 @@ from bottega.errors import Conflict, Forbidden, NotFound
 from bottega.event_rights import EventRights, event_types
 from bottega.gateway import Caller
 from bottega.platform import Platform
+from bottega_billing_iam.notify.addresses import Addresses
 
 from . import queue, registry, signing
-from .addresses import Addresses
 from .deliveries import lock, urn_of
 from .entities import (
     ACTIVE,

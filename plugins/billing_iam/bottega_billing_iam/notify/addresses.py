@@ -1,4 +1,4 @@
-"""Where a webhook may be sent: no address inside the operator's own network unless the operator allows it."""
+"""Where something may be sent by HTTP: no address inside the operator's own network unless the operator allows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Refused(Exception):
-    """The address is one that webhooks are not sent to."""
+    """The address is one that nothing is sent to."""
 
 
 class Addresses:
@@ -41,32 +41,32 @@ class Addresses:
         resolved = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for text in resolved:
             if not self.permits(ipaddress.ip_address(text.partition("%")[0])):
-                raise Refused(f"'{host}' leads to {text}, an address webhooks are not sent to")
+                raise Refused(f"'{host}' leads to {text}, an address that nothing is sent to")
         return resolved
 
-    async def check(self, text: str) -> str:
-        """The URL of a receiver, normalised. Raises Invalid with what is wrong."""
+    async def check(self, text: str, what: str = "url") -> str:
+        """The URL of a receiver, normalised. Raises Invalid with what is wrong of `what`."""
         try:
             url = httpx.URL(text)
         except httpx.InvalidURL as e:
-            raise Invalid(f"url: '{text[:200]}' is not a URL: {e}") from e
+            raise Invalid(f"{what}: '{text[:200]}' is not a URL: {e}") from e
         if url.scheme not in ("http", "https") or not url.host:
-            raise Invalid("url: write the whole address, such as https://example.org/hooks")
+            raise Invalid(f"{what}: write the whole address, such as https://example.org/hooks")
         if url.userinfo:
-            raise Invalid("url: put no user and password into it; the receiver knows the sender by the signature")
+            raise Invalid(f"{what}: put no user and password into it; the receiver knows the sender by the signature")
         if url.fragment:
-            raise Invalid("url: what follows # is never sent; leave it out")
+            raise Invalid(f"{what}: what follows # is never sent; leave it out")
         if url.port is not None and not 0 < url.port < 65536:
-            raise Invalid(f"url: {url.port} is not a port")
+            raise Invalid(f"{what}: {url.port} is not a port")
         try:
             await self.resolve(url.raw_host.decode("ascii"), port_of(url))
         except Refused as e:
             raise Invalid(
-                f"url: {e}: loopback, link-local, private and reserved ones are refused unless the operator lists "
-                "their network in [plugins.notify] webhook_networks"
+                f"{what}: {e}: loopback, link-local, private and reserved ones are refused unless the operator lists "
+                "their network in [plugins.notify] allowed_networks"
             ) from e
         except (OSError, UnicodeError) as e:
-            raise Invalid(f"url: there is no host '{url.host}': {e}") from e
+            raise Invalid(f"{what}: there is no host '{url.host}': {e}") from e
         return str(url)
 
 
