@@ -198,6 +198,27 @@ def test_what_a_user_may_do_is_what_its_policies_say(tenant: Tenant, bucket: str
     assert mine.get_object(Bucket=bucket, Key="out/b.txt")["Body"].read() == b"b"
 
 
+def test_a_listing_is_of_the_prefix_that_was_checked(tenant: Tenant, bucket: str, mine: Any) -> None:
+    mine.put_object(Bucket=bucket, Key="secret/x.txt", Body=b"x")
+    only_own = {
+        "Effect": "Allow",
+        "Action": ["obs:bucket:ListBucket"],
+        "Condition": {"StringEquals": {"obs:prefix": ["own/"]}},
+    }
+    user = tenant.user([{"Version": "1.1", "Statement": [only_own]}])
+
+    def listed(query: str) -> httpx.Response:
+        request = AWSRequest("GET", f"{tenant.running.url}/s3/{bucket}?{query}")
+        S3SigV4Auth(Credentials(user.access_key, user.secret_key), "s3", "us-east-1").add_auth(request)
+        return httpx.get(str(request.url), headers=dict(request.headers))
+
+    assert listed("prefix=own%2F").status_code == 200
+    assert listed("prefix=secret%2F").status_code == 403
+    for twice in ("prefix=secret%2F&prefix=own%2F", "prefix=own%2F&prefix=secret%2F"):
+        assert (answer := listed(twice)).status_code == 400
+        assert "secret/x.txt" not in answer.text
+
+
 def test_strangers_get_nothing(bucket: str, mine: Any, stranger: Tenant, refused: Refused) -> None:
     mine.put_object(Bucket=bucket, Key="a.txt", Body=b"a")
     other, denied = of(stranger), (403, "AccessDenied")
@@ -252,6 +273,18 @@ def test_presigned_urls_of_a_temporary_key_work_and_end_with_it(tenant: Tenant, 
         assert refused(client.get_object, Bucket=bucket, Key="p.txt") == (403, "ExpiredToken")
     finally:
         move_clock(-901_000)
+
+
+def test_a_presigned_url_cannot_be_made_to_copy_another_object(tenant: Tenant, bucket: str, mine: Any) -> None:
+    mine.put_object(Bucket=bucket, Key="secret.txt", Body=b"secret")
+    put = mine.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "inbox.txt"})
+    answer = httpx.put(put, headers={"x-amz-copy-source": f"/{bucket}/secret.txt"})
+    assert (answer.status_code, "x-amz-copy-source must be signed" in answer.text) == (403, True)
+    assert [o["Key"] for o in mine.list_objects_v2(Bucket=bucket)["Contents"]] == ["secret.txt"]
+    described = {"Bucket": bucket, "Key": "inbox.txt", "Metadata": {"color": "blue"}}
+    put = mine.generate_presigned_url("put_object", Params=described)
+    assert httpx.put(put, content=b"x", headers={"x-amz-meta-color": "blue"}).status_code == 200
+    assert mine.head_object(Bucket=bucket, Key="inbox.txt")["Metadata"] == {"color": "blue"}
 
 
 def test_a_presigned_url_expires(tenant: Tenant, bucket: str) -> None:

@@ -100,7 +100,11 @@ _REFUSED_PREFIXES = (
 
 def find(method: str, of_object: bool, query: Sequence[tuple[str, str]]) -> Operation:
     """Raises S3Error("NotImplemented") for what this endpoint does not offer: acl, policy, versioning …"""
-    given = {name for name, _ in query if not name.startswith("X-Amz-")} - _IGNORED
+    names = [name for name, _ in query if not name.startswith("X-Amz-")]
+    if len(set(names)) < len(names):
+        # The store might take another one of them than the check of rights.
+        raise S3Error("InvalidArgument", "each parameter may be given once only")
+    given = set(names) - _IGNORED
     for operation in OPERATIONS:
         same = operation.method == method and operation.of_object == of_object
         if same and operation.marks <= given and given - operation.marks <= operation.takes:

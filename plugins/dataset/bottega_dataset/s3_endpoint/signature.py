@@ -92,10 +92,9 @@ def read(method: str, path: str, query: Query, headers: Mapping[str, str], now: 
     if len(parts) != 4 or parts[2:] != ["s3", "aws4_request"] or parts[0] != date[:8]:
         raise S3Denied("AccessDenied", "Credential must read <access key>/<yyyymmdd>/<region>/s3/aws4_request")
     signed = names.split(";")
-    needed = (
-        {"host", *(name for name in headers if name.startswith("x-amz-"))} if headers.get("authorization") else {"host"}
-    )
-    for name in needed - set(signed):
+    # Of a presigned URL too: whoever has it could make another request of it, such as a copy of another object.
+    needed = {"host", *(name for name in headers if name.startswith("x-amz-"))}
+    for name in sorted(needed - set(signed)):
         raise S3Denied("AccessDenied", f"the header {name} must be signed")
     absent = [name for name in signed if name not in headers]
     if absent:
