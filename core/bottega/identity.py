@@ -269,7 +269,8 @@ class Identity:
                     "the access key does not exist or is disabled; a temporary one needs its X-Security-Token"
                 )
             secret = self._sealer.read(row, "secret") or ""
-            key = AccessKey(await self.principal(row.user_id), secret, row.expires_at)
+            principal = replace(await self.principal(row.user_id), expires_at=row.expires_at)
+            key = AccessKey(principal, secret, row.expires_at)
             self._keep(self._keys, access_key, key, generation)
         if key.expires_at is not None and key.expires_at <= now_ms():
             raise Unauthenticated("the access key has expired")

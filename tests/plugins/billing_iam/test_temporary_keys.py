@@ -279,9 +279,47 @@ def test_an_agency_that_is_over_or_gone_ends_its_keys(
     assert refused.value.status_code == 404
 
 
+def test_a_token_by_an_agency_ends_with_the_key_that_asked_for_it(
+    running: RunningPlatform, tenant: Tenant, stranger: Tenant, agency: Agency, moved: Callable[[int], None]
+) -> None:
+    key, url = by_token(stranger), running.url + "/v3/auth/tokens"
+    role = {"agency_name": agency.name, "domain_name": tenant.name}
+    body = json.dumps({"auth": {"identity": {"methods": ["assume_role"], "assume_role": role}}}).encode()
+    json_type = {"Content-Type": "application/json"}
+    headers = signing.sign("POST", url, json_type, body, key.access, key.secret, security_token=key.securitytoken)
+    made = httpx.post(url, headers=headers, content=body)
+    assert made.status_code == 201, made.text
+    token = {"X-Auth-Token": made.headers["X-Subject-Token"]}
+    assert httpx.get(running.url + "/v1/whoami", headers=token).json()["account_id"] == tenant.account_id
+    moved(901_000)
+    assert httpx.get(running.url + "/v1/whoami", headers=token).status_code == 401
+
+
+def test_what_an_access_key_that_ends_has_made_ends_with_it(
+    running: RunningPlatform, tenant: Tenant, moved: Callable[[int], None]
+) -> None:
+    async def make() -> tuple[str, str]:
+        async with running.platform().database.transaction() as tx:
+            identity = running.platform().identity
+            made = await identity.create_access_key(tx, tenant.user_id, expires_at=now_ms() + 600_000)
+        return made.access_key, made.secret_key
+
+    access, secret = running.run(make())
+    body = json.dumps({"auth": {"identity": {"methods": ["token"]}}}).encode()
+    url = running.url + PATH
+    headers = signing.sign("POST", url, {"Content-Type": "application/json"}, body, access, secret)
+    answer = httpx.post(url, headers=headers, content=body)
+    assert answer.status_code == 201, answer.text
+    key = SimpleNamespace(**answer.json()["credential"])
+    assert call(running, key, "/v1/whoami").status_code == 200
+    moved(601_000)
+    assert call(running, key, "/v1/whoami").status_code == 401
+
+
 @pytest.mark.parametrize(
     "identity",
     [
+        {"methods": ["token"], "policy": {"Version": "1.1", "Statement": [], "Padding": "\ud800"}},
         {"methods": ["token"], "token": {"duration_seconds": 899}},
         {"methods": ["token"], "token": {"duration_seconds": 86401}},
         {"methods": []},
@@ -294,7 +332,8 @@ def test_an_agency_that_is_over_or_gone_ends_its_keys(
     ],
 )
 def test_what_makes_no_sense_is_refused(tenant: Tenant, identity: dict[str, Any]) -> None:
-    response = tenant.client.http.post(PATH, json={"auth": {"identity": identity}})
+    body = json.dumps({"auth": {"identity": identity}})  # escaped, as a lone surrogate must be
+    response = tenant.client.http.post(PATH, content=body, headers={"Content-Type": "application/json"})
     assert response.status_code == 400, response.text
     assert response.json()["error_msg"]
 

@@ -50,4 +50,6 @@ async def assume(caller: Caller, claim: AgencyClaim) -> tuple[Principal, Agency]
         raise NotFound(f"account '{place}' has no agency '{claim.agency_name}' that trusts your account")
     # Policies of the trusted account name the agency as the vendor does.
     await caller.check(ASSUME, f"/iam/agencies/{agency.id}")
-    return Principal(agency.account_id, own.user_id, own.user_name, agency_id=agency.id), agency
+    # What is made of it must not outlive the credential it was made with.
+    principal = Principal(agency.account_id, own.user_id, own.user_name, agency_id=agency.id, expires_at=own.expires_at)
+    return principal, agency

@@ -131,7 +131,11 @@ def _session_policy(document: dict[str, Any] | None) -> str | None:
     if document is None:
         return None
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    if len(text.encode()) > _POLICY_BYTES:
-        raise Invalid(f"policy: has {len(text.encode())} bytes, {_POLICY_BYTES} at most")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as e:
+        raise Invalid("policy: holds half of a surrogate pair, which is no text; write the whole character") from e
+    if size > _POLICY_BYTES:
+        raise Invalid(f"policy: has {size} bytes, {_POLICY_BYTES} at most")
     parse_policy(document, "policy")
     return text
