@@ -19,9 +19,11 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdksmn import v2 as smn
+from sqlmodel import select
 
 from bottega.notifications import notify
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.notify.topic_entities import Dispatch
 
 
 class Mailbox:
@@ -375,3 +377,23 @@ def test_the_platform_tells_topics_of_the_same_account_only(
     _, heard = receiver.wait("Notification", "from my job")
     assert heard["message"] == "it ended"
     assert not any(b["subject"] == "from a stranger" for _, b in receiver.requests)
+
+
+def test_a_message_that_cannot_be_read_holds_up_no_other(
+    running: RunningPlatform, official: Any, topic: str, receiver: Receiver
+) -> None:
+    subscription = hears(receiver, official, topic).rpartition(":")[2]
+    database = running.platform("notify").database
+
+    async def damage() -> None:
+        async with database.transaction() as tx:
+            tx.session.add(Dispatch(subscription_id=subscription, message_id="damaged", text=b"no sealed text"))
+
+    async def damaged() -> Dispatch:
+        async with database.read() as session:
+            return (await session.exec(select(Dispatch).where(Dispatch.message_id == "damaged"))).one()
+
+    running.run(damage())
+    wait_until(lambda: running.run(damaged()).error)
+    publish(official, topic, subject="after it", message="whole")
+    assert receiver.wait("Notification", "after it")[1]["message"] == "whole"

@@ -6,7 +6,6 @@ Each is sent at least once. A process that dies between sending and noting it se
 from __future__ import annotations
 
 import random
-import smtplib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,12 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from bottega.context import now_ms
-from bottega.errors import ApiError
 from bottega.platform import Platform
 
 from . import mail
 from .addresses import Addresses
-from .http import Client, NotSent
+from .http import Client
 from .topic_entities import CANCELLED, CONFIRMED, Dispatch, Subscription, Topic
 from .topics import Topics, subscription_urn
 
@@ -51,9 +49,9 @@ class Dispatcher:
         while True:
             try:
                 sent = await self._round()
-            except SQLAlchemyError as e:
-                # A database that is away comes back; nothing due is lost meanwhile.
-                log.warning("no messages sent", error=str(e))
+            except Exception:
+                # A database that is away comes back, also in the middle of a round; nothing due is lost meanwhile.
+                log.warning("no messages sent", exc_info=True)
                 sent = 0
             if not sent:
                 await anyio.sleep(_IDLE_S)
@@ -99,7 +97,9 @@ class Dispatcher:
             return
         try:
             await self._send(topic, subscription, dispatch)
-        except (_NotTaken, NotSent, ApiError, OSError, smtplib.SMTPException) as e:
+        except SQLAlchemyError:
+            raise  # no fault of the message: its lease runs out
+        except Exception as e:  # whatever one message meets, it is tried again or given up, and the others go on
             await self._again(dispatch, str(e) or type(e).__name__)
         else:
             await self._settle(dispatch)
