@@ -13,6 +13,7 @@ from bottega.client import ApiFailure
 from bottega.context import move_clock
 from bottega.events import Event
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.monitor.alarms import Alarms
 
 ALARMS = "/V1.0/{project_id}/alarms"
 DATA = "/V1.0/{project_id}/metric-data"
@@ -194,6 +195,18 @@ def test_a_rule_that_is_off_says_nothing(tenant: Tenant, called: Callable[..., N
     called("s1", 9, failed=9)
     wait_until(lambda: state(tenant, on) == "alarm", 20)
     assert state(tenant, off) == "insufficient_data"
+
+
+def test_measuring_goes_on_after_a_round_that_failed(running: RunningPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+
+    async def fail(_: Alarms) -> None:
+        rounds.append(len(rounds))
+        raise ConnectionResetError("the other end went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Alarms, "evaluate", fail)
+        wait_until(lambda: len(rounds) >= 2)
 
 
 def test_rules_are_changed_listed_and_deleted(tenant: Tenant) -> None:

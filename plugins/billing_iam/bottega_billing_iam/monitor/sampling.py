@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Workload
-from bottega.errors import ApiError, Invalid
+from bottega.errors import Invalid
 from bottega.events import Received
 from bottega.platform import Platform
 from bottega.urn import PLATFORM, Urn
@@ -110,8 +110,8 @@ class Watch(Collector):
         usage: dict[str, float] = {}
         try:
             found = await self._platform.workloads.read_usage(workload)
-        except ApiError as e:
-            log.info("no usage of a workload", workload=workload.id, reason=e.message)
+        except Exception as e:  # one backend that fails must not keep all else from being measured
+            log.info("no usage of a workload", workload=workload.id, reason=str(e) or type(e).__name__)
             found = []
         if found:
             last = found[-1]

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from bottega.context import now_ms
 from bottega.platform import Platform
@@ -42,7 +41,6 @@ async def _watch(platform: Platform, watch: Watch, alarms: Alarms) -> None:
             await alarms.evaluate()
             async with platform.database.transaction() as tx:
                 await points.forget(tx, now_ms() - settings.keep_days * _DAY_MS)
-        except SQLAlchemyError as e:
-            # A database that is away comes back; the next round measures again.
-            log.warning("not measured", error=str(e))
+        except Exception:  # a database or backend that is away comes back; the next round measures again
+            log.warning("not measured", exc_info=True)
         await anyio.sleep(settings.interval_s)
