@@ -267,7 +267,9 @@ async def _earlier(session: AsyncSession, order: Order) -> Order | None:
     query = select(Order).where(Order.account_id == order.account_id, Order.order_no == order.order_no)
     earlier = (await session.exec(query)).first()
     if earlier is not None:
-        same = ("project_id", "kind", "name", "quantity", "months", "flavors")
+        same: tuple[str, ...] = ("project_id", "kind", "name", "quantity", "months", "flavors")
+        # The amount of a tuning is what is ordered; of the others it is their price, which may be another by now.
+        same += ("micro",) if order.kind == "model_tuning" else ()
         if any(getattr(earlier, name) != getattr(order, name) for name in same):
             raise Conflict(f"order_no '{order.order_no}' is another order already")
     return earlier
