@@ -21,8 +21,10 @@ from bottega.objects import ObjectPath
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega.testing.process import PlatformProcess
 from bottega_billing_iam.audit import archive as archiving
+from bottega_billing_iam.audit import routes
 from bottega_billing_iam.audit.archive import DAY, archive_due, start_of_day
 from bottega_billing_iam.audit.chain import seal
+from bottega_billing_iam.audit.search import in_database
 
 TRACES = "/v3/{project_id}/traces"
 ARCHIVES = "/v3/{project_id}/trail/archives"
@@ -148,7 +150,37 @@ def test_a_search_reads_only_so_many_objects_at_once(
     page = tenant.client.get(TRACES, {"from": begin, "resource_id": "a0"})
     assert (page["traces"], page["meta_data"]["marker"] is None) == ([], False)
     assert ids(found(tenant.client, resource_id="a0", **{"from": begin})) == ["a0"]
-    assert ids(found(tenant.client, **{"from": begin})) == [f"a{number}" for number in range(11, -1, -1)]
+    everything = [f"a{number}" for number in range(11, -1, -1)]
+    assert ids(found(tenant.client, **{"from": begin})) == everything
+    monkeypatch.setattr(archiving, "LOOKED_THROUGH", 20)
+    monkeypatch.setattr(archiving, "CONSIDERED", 2)
+    assert ids(found(tenant.client, resource_id="a0", **{"from": begin})) == ["a0"]
+    for limit in (1, 5, 6, 200):
+        assert ids(found(tenant.client, limit=limit, **{"from": begin})) == everything
+
+
+def test_what_is_archived_during_a_search_is_found_once(
+    platform: RunningPlatform, clock: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = platform.tenant()
+    begin = now_ms() - 1
+    refused(tenant, "a1", "a2")
+    wait_until(lambda: len(found(tenant.client)) == 2)
+    clock(9)
+    audit = platform.platform("audit")
+    platform.run(seal(audit.database, 0))
+    asked = in_database
+
+    async def then_archived(*arguments: Any) -> Any:
+        rows = await asked(*arguments)
+        await archive_due(audit)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(routes, "in_database", then_archived)
+        page = tenant.client.get(TRACES, {"from": begin})
+    assert ids(page["traces"]) == ["a2", "a1"]
+    assert count(platform, tenant) == 0
 
 
 def test_late_records_of_an_archived_day_get_a_part_of_their_own(

@@ -14,8 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from bottega.client import ApiFailure, Client
+from bottega.context import move_clock
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.audit import verify as proving
+from bottega_billing_iam.audit.archive import DAY, archive_due
 from bottega_billing_iam.audit.chain import seal
 from bottega_billing_iam.audit.entities import Batch
 from bottega_billing_iam.audit.verify import Report, verify
@@ -290,6 +292,27 @@ def test_exchanged_records_and_batches_are_found(tmp_path: Path) -> None:
         exchange = "UPDATE audit_batch SET number = CASE number WHEN 1 THEN -2 ELSE -1 END WHERE number IN (1, 2)"
         tamper(running, exchange, "UPDATE audit_batch SET number = -number WHERE number < 0")
         assert {(f.kind, f.batch) for f in proof(running).findings} >= {("batch changed", 1), ("batch changed", 2)}
+
+
+def test_a_chain_cut_off_before_archived_records_is_found(tmp_path: Path) -> None:
+    with RunningPlatform(tmp_path / "data", QUIET) as running:
+        audit = running.platform("audit")
+        for _ in range(2):
+            tenant = running.tenant()
+            with pytest.raises(ApiFailure):
+                tenant.client.delete("/v2/{project_id}/datasets/none")
+            wait_until(partial(recorded, tenant, 1))
+            running.run(seal(audit.database, 0))
+        move_clock(9 * DAY)
+        try:
+            assert running.run(archive_due(audit))
+        finally:
+            move_clock(-9 * DAY)
+        assert proof(running).findings == []
+        last = newest(running).number
+        for table, number in (("audit_batch_account", "batch"), ("audit_batch", "number")):
+            tamper(running, f"DELETE FROM {table} WHERE {number} = :last", last=last)
+        assert [f.kind for f in proof(running).findings] == ["batch removed"]
 
 
 def test_many_batches_are_proven_in_steps(

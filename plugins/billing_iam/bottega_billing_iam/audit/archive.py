@@ -40,6 +40,8 @@ PART = 5000
 """Records in an object at most: so many are in memory at once, and leave the database in one transaction."""
 LOOKED_THROUGH = 20
 """Objects a search reads at most before it answers with what it has found, and a marker to go on from."""
+CONSIDERED = 1000
+"""Objects a search considers at most, by what is noted of them, before it answers likewise."""
 KEEPER = "op_svc_cts"
 """The account that the bucket of the archive belongs to. It has no users, so nobody can act for it."""
 
@@ -216,7 +218,7 @@ async def in_archive(
         return (after is None or position(record) < after) and visible(record) and wanted.matches(record)
 
     found: list[Record] = []
-    parts = await _parts(platform, accounts, wanted, after)
+    parts, looked_to = await _parts(platform, accounts, wanted, after)
     for number, part in enumerate(parts):
         # Objects come by their newest record: what is newer than that is complete.
         if sum(record["at"] > part.last_at for record in found) >= limit:
@@ -228,13 +230,20 @@ async def in_archive(
             found += await read_object(platform, part, keep)
         except ArchiveDamaged as e:
             log.error("audit.archive_damaged", key=part.key, reason=str(e))
-    return sorted(found, key=position, reverse=True)[:limit], None
+    found.sort(key=position, reverse=True)
+    if looked_to is None:
+        return found[:limit], None
+    complete = [record for record in found if record["at"] >= looked_to]
+    return complete[:limit], None if len(complete) >= limit else (looked_to, "")
 
 
 async def _parts(
     platform: Platform, accounts: Sequence[str], wanted: Filter, after: Position | None
-) -> Sequence[Archive]:
-    """The objects that may hold what is looked for, by their newest record, downwards."""
+) -> tuple[Sequence[Archive], int | None]:
+    """The objects that may hold what is looked for, by their newest record, downwards.
+
+    With them comes, when there are more than are considered at once, the time (epoch ms) down to which these are all.
+    """
     query = select(Archive).where(col(Archive.account_id).in_(accounts))
     if wanted.start is not None:
         query = query.where(col(Archive.last_at) >= wanted.start)
@@ -243,8 +252,10 @@ async def _parts(
     if after is not None:
         query = query.where(col(Archive.first_at) <= after[0])
     async with platform.database.read() as session:
-        found = await session.execute(query.order_by(col(Archive.last_at).desc(), col(Archive.id).desc()).limit(1000))
-        return [archive for archive in found.scalars() if _may_hold(archive, wanted)]
+        ordered = query.order_by(col(Archive.last_at).desc(), col(Archive.id).desc())
+        found = (await session.execute(ordered.limit(CONSIDERED))).scalars().all()
+    more = found[-1].last_at + 1 if len(found) == CONSIDERED else None
+    return [archive for archive in found if _may_hold(archive, wanted)], more
 
 
 def start_of_day(at: int) -> int:

@@ -164,7 +164,9 @@ async def _visible(
 
 def _page(hot: list[Record], old: list[Record], stopped: tuple[int, str] | None, limit: int) -> dict[str, Any]:
     """What both found, in one order, and where the next page begins."""
-    found = sorted((*hot, *old), key=position, reverse=True)
+    # What was archived between the two questions was found by both.
+    once = {record["id"]: record for record in (*old, *hot)}
+    found = sorted(once.values(), key=position, reverse=True)
     if stopped is not None:  # what lies behind has not been looked for in the archive yet
         found = [record for record in found if position(record) >= stopped]
     found, marker = found[:limit], None
