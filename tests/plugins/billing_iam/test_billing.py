@@ -258,3 +258,11 @@ def test_a_price_change_never_changes_the_past(tmp_path: Path) -> None:
         again = replace(tenant, running=running)
         assert bill(again, **asked)["total_amount"] == "0.36"
         assert [v["version"] for v in again.client.get("/v2/{project_id}/prices")["versions"]] == ["1", "2"]
+    # A version to come that has another name by now would stand beside the one that was adopted.
+    with start(first + priced("two", "2999-01-01T00:00:00Z", "9")) as running:
+        plugins = {p["name"]: p for p in replace(tenant, running=running).client.get("/v1/plugins")["plugins"]}
+        assert "'two' begins when '2' does" in plugins["billing"]["reason"]
+    later = priced("2", "2998-01-01T00:00:00Z", "9") + priced("3", "2999-01-01T00:00:00Z", "9")
+    with start(first + later) as running:
+        again = replace(tenant, running=running)
+        assert bill(again, **asked)["total_amount"] == "0.36"

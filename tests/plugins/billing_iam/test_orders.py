@@ -164,9 +164,11 @@ def test_a_tuning_is_paid_once_however_often_it_is_sent(platform: RunningPlatfor
 
     assert sorted(asyncio.run(at_once())) == [200] * 7 + [201]
     assert balance(platform, buyer) == -100_000_000_000
-    with pytest.raises(ApiFailure) as failure:
-        buyer.client.post(ORDERS, {"order_type": "package", "name": "any-2", "order_no": "t-1"})
-    assert failure.value.status == 409
+    for other in ({**tuning, "amount": "200000"}, {"order_type": "package", "name": "any-2", "order_no": "t-1"}):
+        with pytest.raises(ApiFailure) as failure:
+            buyer.client.post(ORDERS, other)
+        assert failure.value.status == 409
+    assert balance(platform, buyer) == -100_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,7 @@ def test_a_tuning_is_paid_once_however_often_it_is_sent(platform: RunningPlatfor
         ({"order_type": "model_tuning", "amount": "1500", "agreed": True}, "multiple of 1000"),
         ({"order_type": "model_tuning", "amount": "1000", "agreed": False}, "agreed"),
         ({"order_type": "model_tuning", "amount": 1000, "agreed": True}, "amount"),
+        ({"order_type": "model_tuning", "amount": "1e999999", "agreed": True}, "amount"),
         ({"order_type": "yacht"}, "order_type"),
         ({}, "order_type"),
     ],

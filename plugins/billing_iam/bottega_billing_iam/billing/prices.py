@@ -36,7 +36,8 @@ def _price(value: Any) -> Decimal:
         price = Decimal(value)
     except InvalidOperation:
         raise ValueError(f'{value!r} is not a price; write one such as "0.20"') from None
-    if not price.is_finite() or price < 0 or price * MICRO != int(price * MICRO):
+    # The size first: to multiply the largest numbers raises what is no ValueError.
+    if not price.is_finite() or price < 0 or price.adjusted() > 15 or price * MICRO != int(price * MICRO):
         raise ValueError(f"{value!r} is not a price; write zero or more, with at most six places")
     return price
 
@@ -171,6 +172,8 @@ async def adopt(tx: Transaction, offered: PriceList) -> None:
     """
     known = {row.version: row for row in (await tx.session.exec(select(PriceVersion))).all()}
     now = now_ms()
+    named = {version.version for version in offered.versions}
+    staying = {row.valid_from: row.version for row in known.values() if row.version not in named}
     last_begun = max((row.valid_from for row in known.values() if row.valid_from <= now), default=None)
     for version in offered.versions:
         row = known.get(version.version)
@@ -180,6 +183,11 @@ async def adopt(tx: Transaction, offered: PriceList) -> None:
             continue
         if row is not None and row.valid_from <= now:
             raise ConfigError(f"price version '{version.version}' has begun and cannot change; add a later version")
+        if (other := staying.get(version.begins)) is not None:
+            raise ConfigError(
+                f"price version '{version.version}' begins when '{other}' does, which was adopted before and stays; "
+                "keep its name or choose another time"
+            )
         if last_begun is not None and version.begins <= now:
             raise ConfigError(f"price version '{version.version}' would change the past; let it begin in the future")
         await tx.session.merge(
