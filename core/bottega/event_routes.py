@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from bottega.context import now_ms
-from bottega.errors import Forbidden
+from bottega.errors import Forbidden, Unauthenticated
 from bottega.event_rights import FOLLOW_LOGS, SUBSCRIBE, EventRights
 from bottega.gateway import Caller, requires
 from bottega.nats_auth import consumer_name, project_subscriber_permissions
@@ -90,12 +90,24 @@ def router(platform: Platform) -> APIRouter:
         async def lines() -> AsyncIterator[bytes]:
             start = None if since is None else datetime.fromtimestamp(since / 1000, UTC)
             async for envelope in platform.bus.tail(f"evt.{caller.project_id}.{type}", since=start, follow=follow):
+                if not await _still_good(caller):
+                    return
                 if envelope.project_id == caller.project_id and await rights.sees(envelope):
                     yield envelope.encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/jsonl")
 
     return router
+
+
+async def _still_good(caller: Caller) -> bool:
+    """Whether the user and the credential that began to follow have not ended since."""
+    principal = caller.principal
+    try:
+        await caller.platform.identity.user(principal.user_id)
+    except Unauthenticated:
+        return False
+    return principal.expires_at is None or now_ms() < principal.expires_at
 
 
 async def _rights(caller: Caller) -> EventRights:
