@@ -18,8 +18,9 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlmodel import select
 
-from bottega.context import move_clock
+from bottega.context import move_clock, now_ms
 from bottega.events import Envelope
 from bottega.testing import PlatformProcess, Receiver, RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.notify.addresses import Addresses
@@ -27,6 +28,7 @@ from bottega_billing_iam.notify.http import Client, NotSent
 from bottega_billing_iam.notify.webhooks import retention, signing
 from bottega_billing_iam.notify.webhooks.deliveries import DELIVERED, FAILED
 from bottega_billing_iam.notify.webhooks.dispatcher import Dispatcher
+from bottega_billing_iam.notify.webhooks.entities import WebhookDeadLetter, WebhookDelivery
 from bottega_billing_iam.notify.webhooks.health import Health
 from bottega_billing_iam.notify.webhooks.matching import Condition, matches
 from bottega_billing_iam.notify.webhooks.registry import Registry
@@ -229,12 +231,29 @@ def test_the_log_is_kept_within_bounds_and_old_events_are_buried(tenant: Tenant)
     assert len(tenant.client.get(f"{PATH}/{made['id']}/deliveries")["deliveries"]) == 5
     say(tenant, 30, 30)
     wait_until(lambda: tenant.client.get(f"{PATH}/{made['id']}")["waiting"] == 30)
+
+    async def died_elsewhere() -> None:
+        """One of these events is a dead letter of another webhook already."""
+        async with platform.database.transaction() as tx:
+            waiting = select(WebhookDelivery).where(WebhookDelivery.webhook_id == made["id"])
+            row = (await tx.session.exec(waiting)).first()
+            assert row is not None
+            kept = row.model_dump(include={"event_id", "sequence", "type", "urn", "payload"})
+            tx.session.add(WebhookDeadLetter(**kept, webhook_id="another", attempts=9, reason="", died_at=now_ms()))
+
+    async def kept_elsewhere() -> int:
+        async with platform.database.read() as session:
+            letters = select(WebhookDeadLetter).where(WebhookDeadLetter.webhook_id == "another")
+            return len((await session.exec(letters)).all())
+
+    tenant.running.run(died_elsewhere())
     move_clock(8 * 86_400_000)
     try:
         tenant.running.run(retention.tidy(platform))
         shown = tenant.client.get(f"{PATH}/{made['id']}")
         assert shown["waiting"] + shown["dead_letters"] == 30
         assert shown["dead_letters"] >= 20
+        assert tenant.running.run(kept_elsewhere()) == 1
         old = tenant.client.get(f"{PATH}/{made['id']}/deliveries", {"outcome": "delivered"})
         assert old["deliveries"] == []
         move_clock(40 * 86_400_000)

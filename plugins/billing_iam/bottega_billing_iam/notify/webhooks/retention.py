@@ -57,7 +57,8 @@ async def _bury_old(platform: Platform, now: int) -> None:
     kept = [DELIVERIES.c[name] for name in names[:-2]]
     async with platform.database.transaction() as tx:
         buried = select(*kept, literal(_TOO_OLD), literal(now)).where(*old)
-        again = DEAD_LETTERS.c.event_id.in_(select(DELIVERIES.c.event_id).where(*old))
+        same = (DELIVERIES.c.webhook_id == DEAD_LETTERS.c.webhook_id, DELIVERIES.c.event_id == DEAD_LETTERS.c.event_id)
+        again = select(DELIVERIES.c.event_id).where(*same, *old).exists()
         await tx.session.execute(delete(DEAD_LETTERS).where(again))
         await tx.session.execute(insert(DEAD_LETTERS).from_select(names, buried))
         await tx.session.execute(delete(DELIVERIES).where(*old))
