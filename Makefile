@@ -1,6 +1,8 @@
 # setup makes .venv with everything; the other targets build on it.
 PYTHON ?= python3.11
 VENV := .venv
+# Processes that share the tests; a machine's cores by default.
+WORKERS ?= auto
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
@@ -30,7 +32,7 @@ up: setup
 	$(BIN)/bottega up
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from schemathesis import GenerationMode
 from bottega.client import Client
 from bottega.testing import RunningPlatform, Tenant
 
-EXAMPLES = int(os.environ.get("BOTTEGA_FUZZ", "6"))
+EXAMPLES = int(os.environ.get("BOTTEGA_FUZZ", "4"))
 OWNERS = ("core", "iam", "billing", "quota", "audit", "notify", "monitor")
 CHANGES_BY_ITSELF = (
     "core_outbox",
