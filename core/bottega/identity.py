@@ -149,7 +149,12 @@ class Identity:
         return Principal(user.account_id, user.id, user.name, "user", user.is_account_root, scope)
 
     async def delegate(self, principal: Principal) -> Principal:
-        """Who acts for `principal` on storage: the agency authorized for that user, else the user itself (003 §9)."""
+        """Who acts for `principal` on storage: the agency authorized for that user, else the user itself (003 §9).
+
+        Somebody who already acts by an agency goes on by that one: what all users of the account may is not theirs.
+        """
+        if principal.agency_id is not None:
+            return principal
         generation = self.generation
         key = (principal.account_id, principal.user_id)
         agency_id = self._delegates.get(key, "")

@@ -375,3 +375,14 @@ def test_a_change_of_identity_counts_at_its_commit_and_drops_no_more_than_it_tou
     assert department.decide(department.principal(other), GET).allowed
     running.run(write("+", told("user.changed", user_id=other.user_id, changed=["name"])))
     assert not department.decide(department.principal(other), GET).allowed
+
+
+def test_who_acts_by_an_agency_reaches_storage_by_that_one_only(department: Department) -> None:
+    for_all, borrowed = department.agency(), department.agency()
+    account_id = department.tenant.account_id
+    department.add(Authorization(account_id=account_id, user_id=ALL_USERS, agency_id=for_all.id))
+    user = department.tenant.user()
+    delegate = department.running.runtime.platform.identity.delegate
+    assert department.running.run(delegate(department.principal(user))).agency_id == for_all.id
+    acting = department.principal(user, agency_id=borrowed.id)
+    assert department.running.run(delegate(acting)).agency_id == borrowed.id

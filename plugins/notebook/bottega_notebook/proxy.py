@@ -42,6 +42,7 @@ _NOT_FORWARDED = _HOP_BY_HOP | {
     "origin",
     "referer",
     "x-auth-token",
+    "x-security-token",
     "x-sdk-date",
     "x-sdk-content-sha256",
     "x-project-id",
