@@ -1,7 +1,7 @@
 # setup makes .venv with everything; the other targets build on it.
 PYTHON ?= python3.11
 VENV := .venv
-# Processes that share the tests; a machine's cores by default.
+# Processes that share the tests; a machine's cores by default. The tables of conformance are made from what one process saw.
 WORKERS ?= auto
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
@@ -32,7 +32,8 @@ up: setup
 	$(BIN)/bottega up
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/conformance
+	$(BIN)/python -m pytest tests/conformance
 
 lint: setup
 	$(BIN)/ruff check .
