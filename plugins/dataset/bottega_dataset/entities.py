@@ -62,6 +62,7 @@ class Sample(SQLModel, table=True):
     """What is to be labeled: an object, or a text carried in `source`.
 
     `sample_id` is made from what the sample is (`bottega_dataset.sample.identity`): nothing enters twice.
+    `revision` counts the changes of its annotations: who changes what they have read says which they read.
     """
 
     __tablename__ = "dataset_sample"
@@ -83,10 +84,15 @@ class Sample(SQLModel, table=True):
     hard: bool = Field(default=False, sa_type=Boolean)
     extra: dict[str, Any] | None = _json(default=None)
     added_at: int = _time(default_factory=now_ms)
+    revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class AnnotationRow(SQLModel, table=True):
-    """One label on one sample."""
+    """One thing said about one sample.
+
+    `label_key` is 0 where it bears no label (a transcript). `type` is None where it is the dataset type's own. `id` is
+    what other annotations of the sample name it by, where they do (the entities of a relation).
+    """
 
     __tablename__ = "dataset_annotation"
     __table_args__ = (
@@ -100,6 +106,42 @@ class AnnotationRow(SQLModel, table=True):
     hard: bool | None = None
     annotated_by: str = "human"
     created_at: int | None = _time(default=None)
+    property: dict[str, Any] | None = _json(default=None)
+    type: str | None = None
+    id: str | None = None
+
+
+class Revision(SQLModel, table=True):
+    """What a sample's annotations were before its revision `revision`, who changed them (`actor`) and by what.
+
+    `cause` is ``label``, ``rename``, ``delete-label``, ``undo``, ``confirm``, ``review``, …; `before` a list of
+    annotations in the form of manifests.
+    """
+
+    __tablename__ = "dataset_history"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    revision: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    at: int = _time(default_factory=now_ms)
+    actor: str
+    cause: str
+    before: list[dict[str, Any]] = Field(sa_type=JSON)
+
+
+class Suggestion(SQLModel, table=True):
+    """What auto-labeling says of a sample, until a person confirms, corrects or discards it."""
+
+    __tablename__ = "dataset_suggestion"
+    __table_args__ = (
+        Index("ix_dataset_suggestion_task", "task_id", "sample_key"),
+        {"sqlite_with_rowid": False},
+    )
+    sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    task_id: str
+    name: str
+    type: str | None = None
+    confidence: float
     property: dict[str, Any] | None = _json(default=None)
 
 
@@ -172,4 +214,14 @@ class TaskProblem(SQLModel, table=True):
     text: str = ""
 
 
-TABLES: tuple[type[SQLModel], ...] = (Dataset, Label, Sample, AnnotationRow, DatasetVersion, Task, TaskProblem)
+TABLES: tuple[type[SQLModel], ...] = (
+    Dataset,
+    Label,
+    Sample,
+    AnnotationRow,
+    Revision,
+    Suggestion,
+    DatasetVersion,
+    Task,
+    TaskProblem,
+)
