@@ -24,6 +24,7 @@ from bottega.calls import Call, current_call
 from bottega.context import Principal, act_as
 from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import (
+    ApiError,
     Forbidden,
     NotFound,
     TooManyRequests,
@@ -89,6 +90,16 @@ class Caller:
         decision = await self.platform.identity.decide(principal, None, action, resource, context)
         _refuse_unless(decision, action, resource)
         return principal.account_id
+
+    async def check_operator(self, refusal: ApiError) -> None:
+        """Raises `refusal` unless the caller is of the platform's first account.
+
+        Raises Forbidden when its credential is limited to a project: the whole installation is not in one.
+        """
+        if self.principal.account_id != await self.platform.identity.platform_account():
+            raise refusal
+        if self.principal.scope is not None:
+            raise Forbidden(f"this token is scoped to project '{self.principal.scope}'; use one of the whole account")
 
     async def enter(self, workspace_id: str) -> None:
         """Say in which workspace a thing will be created, before its other permissions are checked.

@@ -188,8 +188,7 @@ def _dead_letters(runtime: Runtime) -> APIRouter:
 
     async def operator(caller: Caller) -> None:
         # Dead letters are of all tenants: only the account the installation was made with sees them.
-        if caller.principal.account_id != await runtime.platform.identity.platform_account():
-            raise NotFound("dead letters are the operator's business")
+        await caller.check_operator(NotFound("dead letters are the operator's business"))
 
     @router.get("/v1/dead-letters")
     async def dead(

@@ -150,6 +150,9 @@ class Runtime:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Unless told so, nobody says for a caller where it comes from: programs of users run on this machine, too.
+            proxy_headers=bool(self.settings.server.trusted_proxies),
+            forwarded_allow_ips=self.settings.server.trusted_proxies,
             ws_max_size=64 * 2**20,
             timeout_graceful_shutdown=5,
             lifespan="off",

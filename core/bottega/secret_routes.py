@@ -30,8 +30,7 @@ def router(platform: Platform) -> APIRouter:
     routes = APIRouter(tags=["core"])
 
     async def operator(caller: Caller) -> None:
-        if caller.principal.account_id != await platform.identity.platform_account():
-            raise NotFound("the keys of the installation are its operator's business")
+        await caller.check_operator(NotFound("the keys of the installation are its operator's business"))
 
     def keys() -> dict[str, Any]:
         sealing = platform.sealer.key_ids

@@ -6,6 +6,7 @@ A secret is written as ``{ env = "NAME" }`` or ``{ file = "/run/secrets/name" }`
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,18 @@ class ServerSettings(Section):
     max_body_mb: int = Field(64, ge=1)
     rate_limit: str = "500/second"
     """Requests per caller, in the notation of the ``limits`` library."""
+    trusted_proxies: list[str] = []
+    """Addresses and networks of proxies whose ``X-Forwarded-For`` and ``-Proto`` are believed, as a caller's own."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as e:
+                raise ValueError(f"{e}; write addresses or networks, such as 10.0.0.7 or 10.0.0.0/8") from e
+        return proxies
 
 
 class DatabaseSettings(Section):

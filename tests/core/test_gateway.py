@@ -14,6 +14,16 @@ from bottega.client import ApiFailure, Client
 from bottega.testing import RunningPlatform, Tenant
 
 LIST = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["bottega:resource:list"]}]}
+FROM_TEN = {
+    "Version": "1.1",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["bottega:resource:list"],
+            "Condition": {"IpAddress": {"g:SourceIp": ["10.0.0.0/8"]}},
+        }
+    ],
+}
 DENY = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["bottega:resource:*"]}]}
 
 
@@ -216,9 +226,23 @@ def test_metrics_need_the_right_to_read_them(tenant: Tenant) -> None:
         tenant.user().client.request("GET", "/metrics")
 
 
-def test_who_asks_too_often_is_held_back(tmp_path: Path) -> None:
-    with RunningPlatform(tmp_path / "data", {"server": {"rate_limit": "5/minute"}}) as slow:
+def test_nobody_says_where_he_comes_from(tenant: Tenant) -> None:
+    user = tenant.user([FROM_TEN])
+    with pytest.raises(ApiFailure) as refused:
+        user.client.request("GET", "/v1/{project_id}/resources", headers={"X-Forwarded-For": "10.1.2.3"})
+    assert refused.value.status == 403
+
+
+def test_who_asks_too_often_is_held_back_and_a_trusted_proxy_says_where_callers_are(tmp_path: Path) -> None:
+    server = {"rate_limit": "5/minute", "trusted_proxies": ["127.0.0.0/8"]}
+    with RunningPlatform(tmp_path / "data", {"server": server}) as slow:
         tenant = slow.tenant()
+        user = tenant.user([FROM_TEN])
+        for address, status in (("10.1.2.3", 200), ("11.1.2.3", 403), ("10.1.2.3, 11.1.2.3", 403)):
+            signed = signing.sign(
+                "GET", f"{slow.url}/v1/{tenant.project_id}/resources", {}, b"", user.access_key, user.secret_key
+            )
+            assert raw(user, "/v1/{project_id}/resources", {**signed, "X-Forwarded-For": address}).status_code == status
         codes = [httpx.get(f"{slow.url}/v1/whoami").status_code for _ in range(7)]
         assert codes == [401] * 5 + [429] * 2
         for _ in range(5):

@@ -70,6 +70,7 @@ def test_secrets_come_from_variables_and_files_and_are_not_shown(tmp_path: Path)
         ("[server]\nprot = 1", "unknown setting 'server.prot'; known here: host, max_body_mb, port"),
         ("[database]\nurl = 'mysql://u:hidden@h/d'", "database.url: 'mysql://…' is not the URL of a database"),
         ("[server]\nport = 'high'", "server.port: Input should be a valid integer"),
+        ("[server]\ntrusted_proxies = ['10.0.0.1/8']", "server.trusted_proxies: 10.0.0.1/8 has host bits set; write"),
         ("[server]\nport = 70000", "server.port: Input should be less than or equal to 65535"),
         ("[log]\nlevel = 'loud'", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("server = ", "is not valid TOML"),

@@ -249,6 +249,7 @@ class Services:
 
     async def _deploy(self, tx: Transaction, service: Service) -> None:
         settings = self._platform.settings
+        proxies = self._platform.shared.plugins.settings.server.trusted_proxies
         rights = feed_keys.permissions(service.id)
         spec = WorkloadSpec(
             command=["{python}", "-P", "-m", "bottega_serving.dataplane"],
@@ -256,6 +257,7 @@ class Services:
                 "BOTTEGA_SERVING_SERVICE": service.id,
                 "BOTTEGA_SERVING_PORT": "{port:http}",
                 "BOTTEGA_SERVING_MAX_BODY": str(settings.max_body_mb << 20),
+                "BOTTEGA_SERVING_TRUSTED_PROXIES": " ".join(proxies),
             },
             ports=["http"],
             readiness="http:/healthz",

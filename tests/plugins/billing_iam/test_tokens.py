@@ -16,6 +16,9 @@ Login = Callable[..., httpx.Response]
 Member = Callable[..., dict[str, str]]
 
 
+JOBS = {"resource": "job-num", "quota": 5}
+
+
 def with_token(running: RunningPlatform, tenant: Tenant, response: httpx.Response) -> Client:
     assert response.status_code == 201, response.text
     return Client(running.url, tenant.project_id, token=response.headers["X-Subject-Token"])
@@ -159,11 +162,36 @@ def test_a_scoped_token_reaches_its_project_only_and_administers_nothing(
     ):
         with pytest.raises(ApiFailure, match="limited to a project"):
             scoped.post(path, body)
+    with pytest.raises(ApiFailure, match="scoped to project"):
+        scoped.put(f"/v2/{other}/training-quotas", {"user_id": admin["user_id"], "quotas": [JOBS]})
     assert login(*who, stranger.project_id).status_code == 403
     tenant.client.request("PATCH", f"/v3/projects/{other}", json={"project": {"enabled": False}})
     assert login(*who, other).status_code == 403
     with pytest.raises(ApiFailure, match="disabled"):
         scoped.get(f"/v2/{other}/bills")
+
+
+def test_the_operators_business_needs_a_token_of_the_whole_account(
+    running: RunningPlatform, tenant: Tenant, operator_login: dict[str, str], login: Login
+) -> None:
+    known = operator_login
+    who = (known["account"], known["user"], known["password"])
+    scoped = with_token(running, tenant, login(*who, known["project_id"]))
+    whole = with_token(running, tenant, login(*who))
+    limit = {"quotas": [{"type": "dataset.dataset", "quota": 99}]}
+    for method, path, body in (
+        ("GET", "/v2/billing/accounts", None),
+        ("POST", f"/v2/billing/accounts/{tenant.account_id}/recharges", {"amount": "1"}),
+        ("PUT", f"/v2/billing/accounts/{tenant.account_id}/terms", {"mode": None}),
+        ("GET", f"/v1/accounts/{tenant.account_id}/quotas", None),
+        ("PUT", f"/v1/accounts/{tenant.account_id}/quotas", limit),
+        ("GET", "/v1/secrets", None),
+        ("GET", "/v1/dead-letters", None),
+    ):
+        with pytest.raises(ApiFailure, match="scoped to project") as failure:
+            scoped.request(method, path, json=body)
+        assert failure.value.status == 403
+        whole.request(method, path, json=body)
 
 
 def test_disabling_a_user_ends_its_tokens_and_keys_at_once(

@@ -38,7 +38,7 @@ def router(platform: Platform) -> APIRouter:
         """
         account_id: str | None = await caller.check_account("cts:trace:verify")
         if scope == "platform":
-            await _operator(platform, caller)
+            await _operator(caller)
             account_id = None
         report = await verify(platform, start=start, end=end, after=after, account_id=account_id)
         if anchor is not None and (finding := await _differs(platform, anchor)) is not None:
@@ -59,16 +59,15 @@ def router(platform: Platform) -> APIRouter:
     async def archive_now(caller: Caller = requires("cts:trace:archive")) -> dict[str, Any]:
         """Seal what is new and archive what is due, which happens by itself, too. For the platform's first account."""
         await caller.check_account("cts:trace:archive")
-        await _operator(platform, caller)
+        await _operator(caller)
         await seal(platform.database, int(platform.settings.settle_s * 1000))
         return {"archives": [_json(row) for row in await archive_due(platform)]}
 
     return router
 
 
-async def _operator(platform: Platform, caller: Caller) -> None:
-    if caller.principal.account_id != await platform.identity.platform_account():
-        raise Forbidden("this is for the platform's first account")
+async def _operator(caller: Caller) -> None:
+    await caller.check_operator(Forbidden("this is for the platform's first account"))
 
 
 async def _differs(platform: Platform, anchor: str) -> Finding | None:

@@ -12,6 +12,7 @@ from sqlmodel import select
 from bottega.context import now_ms
 from bottega.database import AsyncSession
 from bottega.entities import Account
+from bottega.errors import Forbidden
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega.urn import new_id
@@ -81,7 +82,7 @@ def router(platform: Platform) -> APIRouter:
     @routes.get("/v2/billing/accounts")
     async def list_accounts(page: Page = paging(100), caller: Caller = requires(LIST)) -> dict[str, Any]:
         """All accounts with their balance and standing, by name; the operator's only."""
-        await accounts.check_operator(caller.principal)
+        await _operator(caller)
         async with platform.database.read() as session:
             total = (await session.exec(select(func.count()).select_from(Account))).one()
             query = select(Account).order_by(Account.name).offset(page.offset).limit(page.limit)
@@ -94,7 +95,7 @@ def router(platform: Platform) -> APIRouter:
         account_id: str, body: TermsChange, caller: Caller = requires(MANAGE, _ACCOUNT)
     ) -> dict[str, Any]:
         """How the account pays; the operator's only."""
-        await accounts.check_operator(caller.principal)
+        await _operator(caller)
         credit = int(body.credit * MICRO) if body.credit is not None else None
         async with platform.database.transaction() as tx:
             await accounts.change_terms(tx, account_id, mode=body.mode, credit=credit, level=body.level)
@@ -107,7 +108,7 @@ def router(platform: Platform) -> APIRouter:
         account_id: str, body: Recharge, caller: Caller = requires(RECHARGE, _ACCOUNT)
     ) -> dict[str, Any]:
         """Add to the balance; what the account owes is paid by it, and it is out of arrears when all is covered."""
-        await accounts.check_operator(caller.principal)
+        await _operator(caller)
         order_no = body.order_no or new_id()
         async with platform.database.transaction() as tx:
             posted = await accounts.recharge(tx, account_id, int(body.amount * MICRO), order_no, body.memo)
@@ -117,6 +118,12 @@ def router(platform: Platform) -> APIRouter:
         return {"order_no": order_no, "entry_id": posted.id, "new": posted.new, "account": now}
 
     return routes
+
+
+async def _operator(caller: Caller) -> None:
+    await caller.check_operator(
+        Forbidden("this is the operator's: only users of the platform's first account may do it")
+    )
 
 
 def _limits(terms: Terms, available: int) -> dict[str, Any]:

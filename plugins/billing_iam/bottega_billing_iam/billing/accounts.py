@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import select
 
-from bottega.context import Principal, now_ms
+from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Account
 from bottega.errors import Forbidden, NotFound
@@ -43,11 +43,6 @@ class Accounts:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._settings: BillingSettings = platform.settings
-
-    async def check_operator(self, principal: Principal) -> None:
-        """Raises Forbidden for anybody but users of the platform's first account."""
-        if principal.account_id != await self._platform.identity.platform_account():
-            raise Forbidden("this is the operator's: only users of the platform's first account may do it")
 
     async def check_exists(self, session: AsyncSession, account_id: str) -> Account:
         """Raises NotFound."""

@@ -60,11 +60,10 @@ def router(platform: Platform) -> APIRouter:
 
     async def check_namespace(caller: Caller, namespace: str) -> None:
         """Raises Forbidden when someone other than the operator asks for the platform's own metrics."""
-        if (
-            namespace == PLATFORM_NAMESPACE
-            and caller.principal.account_id != await platform.identity.platform_account()
-        ):
-            raise Forbidden(f"metrics of {PLATFORM_NAMESPACE} are for the platform's own account")
+        if namespace == PLATFORM_NAMESPACE:
+            await caller.check_operator(
+                Forbidden(f"metrics of {PLATFORM_NAMESPACE} are for the platform's own account")
+            )
 
     @router.post("/V1.0/{project_id}/alarms", status_code=201)
     async def create(body: NewAlarm, caller: Caller = requires("ces:alarms:create")) -> dict[str, str]:

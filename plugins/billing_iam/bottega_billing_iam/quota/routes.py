@@ -14,6 +14,7 @@ from bottega.workspaces import closed_to_caller
 
 from .limits import UNLIMITED, Limit, Limits
 
+CHANGE = "iam:quotas:updateQuotas"
 JOBS, JOBS_KIND = "job-num", "training.job"
 """What the vendor calls the number of training jobs, and what it is called here."""
 _OTHER_TRAINING_QUOTAS = ("visual-job-num", "job-retention-enabled", "job-num-quota-notify")
@@ -56,16 +57,13 @@ class TrainingLimits(BaseModel):
 def router(platform: Platform) -> APIRouter:
     routes = APIRouter()
     limits = Limits(platform)
-    _accounts(routes, platform, limits)
+    _accounts(routes, limits)
     _workspaces(routes, limits)
     _training(routes, limits)
     return routes
 
 
-def _accounts(routes: APIRouter, platform: Platform, limits: Limits) -> None:
-    async def is_operator(caller: Caller) -> bool:
-        return caller.principal.account_id == await platform.identity.platform_account()
-
+def _accounts(routes: APIRouter, limits: Limits) -> None:
     @routes.get("/v1/{project_id}/quotas")
     async def own(caller: Caller = requires("modelarts:quota:get")) -> dict[str, Any]:
         """The limits of the caller's account and what is used of them, in all its projects."""
@@ -81,19 +79,18 @@ def _accounts(routes: APIRouter, platform: Platform, limits: Limits) -> None:
         account_id: Annotated[str, Path(max_length=64)], caller: Caller = requires("modelarts:quota:get")
     ) -> dict[str, Any]:
         """One's own account's, to the platform's first account anyone's."""
-        if account_id != caller.principal.account_id and not await is_operator(caller):
-            raise NotFound(f"there is no account '{account_id}'")
+        if account_id != caller.principal.account_id:
+            await caller.check_operator(NotFound(f"there is no account '{account_id}'"))
         return _shown(await limits.of_account(account_id))
 
     @routes.put("/v1/accounts/{account_id}/quotas")
     async def change(
         account_id: Annotated[str, Path(max_length=64)],
         body: AccountLimits,
-        caller: Caller = requires("iam:quotas:updateQuotas"),
+        caller: Caller = requires(CHANGE),
     ) -> dict[str, Any]:
         """For the platform's first account only: who pays for the machines says how much of them an account gets."""
-        if not await is_operator(caller):
-            raise Forbidden("limits of accounts are changed by the platform's first account only")
+        await caller.check_operator(Forbidden("limits of accounts are changed by the platform's first account only"))
         await limits.set_account(account_id, {each.type: each.quota for each in body.quotas})
         return _shown(await limits.of_account(account_id))
 
@@ -135,11 +132,13 @@ def _training(routes: APIRouter, limits: Limits) -> None:
         return {"quotas": [{"resource": JOBS, "quota": quota, "used": found.used}]}
 
     @routes.put(path)
-    async def change(body: TrainingLimits, caller: Caller = requires("iam:quotas:updateQuotas")) -> dict[str, Any]:
+    async def change(body: TrainingLimits, caller: Caller = requires(CHANGE)) -> dict[str, Any]:
+        """How many training jobs a user may have in all projects of the account."""
+        account_id = await caller.check_account(CHANGE)
         for each in body.quotas:
             _check_training(each.resource)
         quota = body.quotas[-1].quota
-        await limits.set_user(caller.principal.account_id, body.user_id, {JOBS_KIND: quota})
+        await limits.set_user(account_id, body.user_id, {JOBS_KIND: quota})
         return {"user_id": body.user_id, "quotas": [{"resource": JOBS, "quota": quota}]}
 
 

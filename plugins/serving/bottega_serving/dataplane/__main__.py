@@ -1,7 +1,8 @@
 """``python -m bottega_serving.dataplane``: the workload of one service.
 
-Environment: ``BOTTEGA_SERVING_SERVICE``, ``BOTTEGA_SERVING_PORT``, ``BOTTEGA_SERVING_MAX_BODY`` (bytes), and what every
-workload has (``BOTTEGA_NATS_URL``, ``BOTTEGA_NATS_CREDENTIALS``). Files are kept below the working directory.
+Environment: ``BOTTEGA_SERVING_SERVICE``, ``BOTTEGA_SERVING_PORT``, ``BOTTEGA_SERVING_MAX_BODY`` (bytes),
+``BOTTEGA_SERVING_TRUSTED_PROXIES`` (addresses and networks, with spaces between), and what every workload has
+(``BOTTEGA_NATS_URL``, ``BOTTEGA_NATS_CREDENTIALS``). Files are kept below the working directory.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ async def serve() -> str | None:
     service_id = environ["BOTTEGA_SERVING_SERVICE"]
     plane = DataPlane(service_id, Path.cwd(), int(environ.get("BOTTEGA_SERVING_MAX_BODY", str(64 << 20))))
     credentials = Path(environ["BOTTEGA_NATS_CREDENTIALS"])
+    proxies = environ.get("BOTTEGA_SERVING_TRUSTED_PROXIES", "").split()
     feed = Feed(service_id, environ["BOTTEGA_NATS_URL"], credentials, plane.changed, plane.report)
     config = uvicorn.Config(
         plane.application,
@@ -138,6 +140,8 @@ async def serve() -> str | None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=8,
         backlog=4096,
