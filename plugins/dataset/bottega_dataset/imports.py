@@ -31,7 +31,7 @@ class Imports:
         kind = self._kinds.of(dataset.dataset_type)
         importer = self._kinds.importer(task.params["import_type"], dataset.dataset_type)
         path = ObjectPath.parse(task.params["import_path"], "import_path")
-        rights = _Rights(self._platform, await self._principal(task.user_id), task.project_id)
+        rights = await Rights.of(self._platform, task.user_id, task.project_id)
         await rights.check(path)
         request = ImportRequest(path, kind, self._platform.objects, dataset.label_format | task.params["label_format"])
         async for chunk in importer.read(request, task.cursor):
@@ -59,20 +59,23 @@ class Imports:
             urn = self._kinds.urn(task.project_id, dataset.id)
             await self._platform.resources.link(tx, str(path), urn, "imported from")
 
-    async def _principal(self, user_id: str) -> Principal:
-        try:
-            return await self._platform.identity.principal(user_id)
-        except Unauthenticated as e:
-            raise Forbidden("the user who asked for this import does not exist any more") from e
 
-
-class _Rights:
-    """What the one who asked for an import may read."""
+class Rights:
+    """What the one who asked for work in the background may read."""
 
     def __init__(self, platform: Platform, principal: Principal, project_id: str) -> None:
         self._identity = platform.identity
         self._principal = principal
         self._project_id = project_id
+
+    @classmethod
+    async def of(cls, platform: Platform, user_id: str, project_id: str) -> Rights:
+        """Raises Forbidden when the user is gone."""
+        try:
+            principal = await platform.identity.principal(user_id)
+        except Unauthenticated as e:
+            raise Forbidden("the user who asked for this does not exist any more") from e
+        return cls(platform, principal, project_id)
 
     async def check(self, path: ObjectPath) -> None:
         """Raises Forbidden."""

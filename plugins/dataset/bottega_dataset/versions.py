@@ -57,28 +57,20 @@ async def listing(
     return total, rows.all()
 
 
-async def request(
+async def reserve(
     tx: Transaction,
     dataset: Dataset,
     *,
     name: str | None,
     description: str,
-    train_ratio: float,
+    train_ratio: float = 1.0,
     options: dict[str, Any],
-    project_id: str,
-    user_id: str,
 ) -> DatasetVersion:
-    """Have a version published: named `name`, or V001, V002, … Raises Invalid, Conflict.
-
-    :param options: ``seed``, ``export_images``, ``keep_usage``, ``keep_hard``.
-    """
+    """A version that is being made: named `name`, or V001, V002, … Raises Invalid, Conflict (the name is taken)."""
     if name is not None and not _NAME.fullmatch(name):
         raise Invalid(f"version_name '{name}' must have 1-32 letters, digits, '-' or '_'")
     await samples.lock(tx.session, dataset)
     await tx.session.refresh(dataset)
-    assert dataset.key is not None
-    if not (await samples.counts(tx.session, [dataset.key]))[dataset.key][0]:
-        raise Conflict("the dataset has no samples to publish; import some first")
     query = select(DatasetVersion.name).where(DatasetVersion.dataset_id == dataset.id)
     taken = set((await tx.session.exec(query)).all())
     if name in taken:
@@ -98,6 +90,28 @@ async def request(
         previous_id=dataset.current_version_id,
     )
     tx.session.add(version)
+    return version
+
+
+async def request(
+    tx: Transaction,
+    dataset: Dataset,
+    *,
+    name: str | None,
+    description: str,
+    train_ratio: float,
+    options: dict[str, Any],
+    project_id: str,
+    user_id: str,
+) -> DatasetVersion:
+    """Have a version published: named `name`, or V001, V002, … Raises Invalid, Conflict.
+
+    :param options: ``seed``, ``export_images``, ``keep_usage``, ``keep_hard``.
+    """
+    assert dataset.key is not None
+    if not (await samples.counts(tx.session, [dataset.key]))[dataset.key][0]:
+        raise Conflict("the dataset has no samples to publish; import some first")
+    version = await reserve(tx, dataset, name=name, description=description, train_ratio=train_ratio, options=options)
     task = Task(
         kind="publish",
         dataset_id=dataset.id,
@@ -131,6 +145,44 @@ async def remove(
 
 def urn(project_id: str, version_id: str) -> str:
     return str(Urn("dataset", project_id, "version", version_id))
+
+
+async def announce(
+    tx: Transaction, platform: Platform, dataset_entry: Resource, user_id: str, version: DatasetVersion
+) -> None:
+    """Enter a version that is written into the registry, where other plugins find it by its id, and tell them."""
+    await platform.resources.create(
+        tx,
+        kind="version",
+        id=version.id,
+        project_id=dataset_entry.project_id,
+        workspace_id=dataset_entry.workspace_id,
+        owner_id=user_id,
+        name=f"{dataset_entry.name}/{version.name}",
+        status="normal",
+        description=version.description,
+        unique_name=False,
+        properties={
+            "manifest_path": version.manifest_path,
+            "dataset_id": version.dataset_id,
+            "dataset_name": dataset_entry.name,
+            "output_path": version.manifest_path.rpartition("/")[0] + "/",
+        },
+    )
+    dataset = (await tx.session.exec(select(Dataset).where(Dataset.id == version.dataset_id))).one()
+    dataset.current_version_id = version.id
+    tx.session.add(dataset)
+    await platform.resources.link(tx, dataset_entry.urn, urn(dataset_entry.project_id, version.id), "published from")
+    published = VersionPublished(
+        dataset_id=version.dataset_id,
+        dataset_name=dataset_entry.name,
+        version_id=version.id,
+        version_name=version.name,
+        manifest_path=version.manifest_path,
+        manifest_sha256=version.manifest_sha256,
+        sample_count=version.total_samples,
+    )
+    tx.emit(published, urn(dataset_entry.project_id, version.id))
 
 
 class Publishing:
@@ -174,7 +226,9 @@ class Publishing:
             version.total_samples, version.labeled_samples = file.lines, labeled
             version.multi_label, version.label_stats = multi, stats
             tx.session.add(await tx.session.merge(version))
-            await self._announce(tx, task, resource, version)
+            entry = await tx.session.get(Resource, resource.id)
+            assert entry is not None
+            await announce(tx, self._platform, entry, task.user_id, version)
 
     @staticmethod
     def _published(record: SampleRecord, usage: str | None, options: dict[str, Any]) -> SampleRecord:
@@ -202,43 +256,6 @@ class Publishing:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return copied
-
-    async def _announce(self, tx: Transaction, task: Task, resource: Resource, version: DatasetVersion) -> None:
-        """Enter the version into the registry, where other plugins find it by its id, and tell them."""
-        current = await tx.session.get(Resource, resource.id)
-        assert current is not None
-        await self._platform.resources.create(
-            tx,
-            kind="version",
-            id=version.id,
-            project_id=task.project_id,
-            workspace_id=current.workspace_id,
-            owner_id=task.user_id,
-            name=f"{current.name}/{version.name}",
-            status="normal",
-            description=version.description,
-            unique_name=False,
-            properties={
-                "manifest_path": version.manifest_path,
-                "dataset_id": version.dataset_id,
-                "dataset_name": current.name,
-                "output_path": version.manifest_path.rpartition("/")[0] + "/",
-            },
-        )
-        dataset = (await tx.session.exec(select(Dataset).where(Dataset.id == version.dataset_id))).one()
-        dataset.current_version_id = version.id
-        tx.session.add(dataset)
-        await self._platform.resources.link(tx, current.urn, urn(task.project_id, version.id), "published from")
-        published = VersionPublished(
-            dataset_id=version.dataset_id,
-            dataset_name=current.name,
-            version_id=version.id,
-            version_name=version.name,
-            manifest_path=version.manifest_path,
-            manifest_sha256=version.manifest_sha256,
-            sample_count=version.total_samples,
-        )
-        tx.emit(published, urn(task.project_id, version.id))
 
     async def on_finished(self, received: Received[TaskFinished], tx: Transaction) -> None:
         """A publish task that failed leaves a failed version that says why."""
