@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -100,8 +100,8 @@ async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse(error_body(early), early.status)(scope, receive, send)
 
 
-def error_body(error: ApiError) -> dict[str, str]:
-    return {"error_code": error.code, "error_msg": error.message}
+def error_body(error: ApiError) -> dict[str, Any]:
+    return {**error.details, "error_code": error.code, "error_msg": error.message}
 
 
 def install_error_handlers(app: FastAPI) -> None:

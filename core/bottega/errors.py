@@ -24,6 +24,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 
 class BottegaError(Exception):
@@ -50,6 +53,8 @@ class ApiError(BottegaError):
 
     status = 500
     code = "ModelArts.0100"
+    details: Mapping[str, Any] = MappingProxyType({})
+    """Further fields of the answer, beside ``error_code`` and ``error_msg``."""
 
 
 class Invalid(ApiError):

@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
 from bottega.urn import new_id
 
 SAMPLES_PER_DATASET = 1 << 32
+# Of the partial indexes; a query must say the same in the same words for SQLite to use one.
+_HARD = text("hard IS true")
+_NAMED = text("annotated_by <> 'human'")
+_SCORED = text("confidence IS NOT NULL")
 
 
 def _json(**kwargs: Any) -> Any:
@@ -29,6 +45,8 @@ class Dataset(SQLModel, table=True):
     """A dataset; its name, description, owner and times are in the core's registry under the same id.
 
     `next_sample` is the number of the next sample, and the row's lock what makes writers of one dataset take turns.
+    `watched`: what is written to its input path or deleted there enters and leaves it at once. `options` has what the API
+    takes and shows again (``schema``, ``managed``, …).
     """
 
     __tablename__ = "dataset_dataset"
@@ -43,6 +61,9 @@ class Dataset(SQLModel, table=True):
     current_version_id: str | None = None
     import_task_id: str | None = None
     data_updated_at: int = _time(default_factory=now_ms)
+    deleted_samples: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    watched: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    options: dict[str, Any] | None = _json(default=None)
 
 
 class Label(SQLModel, table=True):
@@ -69,6 +90,7 @@ class Sample(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("dataset_key", "sample_id"),
         Index("ix_dataset_sample_state", "dataset_key", "labeled", "key"),
+        Index("ix_dataset_sample_hard", "dataset_key", "key", sqlite_where=_HARD, postgresql_where=_HARD),
     )
     key: int = Field(
         sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False)
@@ -97,6 +119,11 @@ class AnnotationRow(SQLModel, table=True):
     __tablename__ = "dataset_annotation"
     __table_args__ = (
         Index("ix_dataset_annotation_label", "label_key", "sample_key"),
+        # Imports of what people labeled elsewhere have neither: these cost them nothing.
+        Index("ix_dataset_annotation_by", "annotated_by", "sample_key", sqlite_where=_NAMED, postgresql_where=_NAMED),
+        Index(
+            "ix_dataset_annotation_score", "sample_key", "confidence", sqlite_where=_SCORED, postgresql_where=_SCORED
+        ),
         {"sqlite_with_rowid": False},
     )
     sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
@@ -111,21 +138,46 @@ class AnnotationRow(SQLModel, table=True):
     id: str | None = None
 
 
+class DatasetChange(SQLModel, table=True):
+    """One thing somebody did to the samples or labels of a dataset, however many samples it changed (`count`).
+
+    `cause` is ``label``, ``undo``, ``rename``, ``delete-label``, ``confirm``, ``review``, …. A rename or a deleted label is
+    this one fact; of all others each sample keeps what it was before (`Revision.change_id`).
+    """
+
+    __tablename__ = "dataset_change"
+    __table_args__ = (Index("ix_dataset_change_list", "dataset_key", "at"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    dataset_key: int
+    at: int = _time(default_factory=now_ms)
+    actor: str
+    cause: str
+    count: int = 0
+    details: dict[str, Any] = _json(default_factory=dict)
+
+
 class Revision(SQLModel, table=True):
     """What a sample's annotations were before its revision `revision`, who changed them (`actor`) and by what.
 
-    `cause` is ``label``, ``rename``, ``delete-label``, ``undo``, ``confirm``, ``review``, …; `before` a list of
-    annotations in the form of manifests.
+    `cause` is ``label``, ``undo``, ``confirm``, ``review``, …; `before` a list of annotations in the form of manifests;
+    `sample` the sample's own fields before (``usage``, ``hard``, ``property``), where those changed. `undoes` is the
+    revision that an undo took back.
     """
 
     __tablename__ = "dataset_history"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (
+        Index("ix_dataset_history_change", "change_id", "sample_key"),
+        {"sqlite_with_rowid": False},
+    )
     sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     revision: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     at: int = _time(default_factory=now_ms)
     actor: str
     cause: str
     before: list[dict[str, Any]] = Field(sa_type=JSON)
+    change_id: str | None = None
+    undoes: int | None = None
+    sample: dict[str, Any] | None = _json(default=None)
 
 
 class Suggestion(SQLModel, table=True):
@@ -143,6 +195,32 @@ class Suggestion(SQLModel, table=True):
     type: str | None = None
     confidence: float
     property: dict[str, Any] | None = _json(default=None)
+
+
+class SavedFilter(SQLModel, table=True):
+    """A filter of samples somebody gave a name; `conditions` is the API's ``search_conditions``."""
+
+    __tablename__ = "dataset_filter"
+    __table_args__ = (UniqueConstraint("dataset_key", "name"),)
+    id: str = Field(default_factory=new_id, primary_key=True)
+    dataset_key: int
+    name: str
+    sample_state: str | None = None
+    conditions: list[dict[str, Any]] = Field(sa_type=JSON)
+    created_by: str
+    created_at: int = _time(default_factory=now_ms)
+    updated_at: int = _time(default_factory=now_ms)
+
+
+class Signature(SQLModel, table=True):
+    """What a sample looks or reads like, in a few bytes (`bottega_dataset.similarity`); `of` is what it was made from."""
+
+    __tablename__ = "dataset_signature"
+    sample_key: int = Field(
+        sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False)
+    )
+    of: str
+    bits: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class DatasetVersion(SQLModel, table=True):
@@ -219,7 +297,10 @@ TABLES: tuple[type[SQLModel], ...] = (
     Label,
     Sample,
     AnnotationRow,
+    DatasetChange,
     Revision,
+    SavedFilter,
+    Signature,
     Suggestion,
     DatasetVersion,
     Task,
