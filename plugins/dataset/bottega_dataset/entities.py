@@ -45,8 +45,8 @@ class Dataset(SQLModel, table=True):
     """A dataset; its name, description, owner and times are in the core's registry under the same id.
 
     `next_sample` is the number of the next sample, and the row's lock what makes writers of one dataset take turns.
-    `watched`: what is written to its input path or deleted there enters and leaves it at once. `options` has what the API
-    takes and shows again (``schema``, ``managed``, …).
+    `watched`: what is written to its input path or deleted there enters and leaves it at once. `options` has what the
+    API takes and shows again (``schema``, ``managed``, …).
     """
 
     __tablename__ = "dataset_dataset"
@@ -141,8 +141,8 @@ class AnnotationRow(SQLModel, table=True):
 class DatasetChange(SQLModel, table=True):
     """One thing somebody did to the samples or labels of a dataset, however many samples it changed (`count`).
 
-    `cause` is ``label``, ``undo``, ``rename``, ``delete-label``, ``confirm``, ``review``, …. A rename or a deleted label is
-    this one fact; of all others each sample keeps what it was before (`Revision.change_id`).
+    `cause` is ``label``, ``undo``, ``rename``, ``delete-label``, ``confirm``, ``review``, …; a rename or a deleted
+    label is this one fact; of all others each sample keeps what it was before (`Revision.change_id`).
     """
 
     __tablename__ = "dataset_change"
@@ -213,7 +213,7 @@ class SavedFilter(SQLModel, table=True):
 
 
 class Signature(SQLModel, table=True):
-    """What a sample looks or reads like, in a few bytes (`bottega_dataset.similarity`); `of` is what it was made from."""
+    """What a sample looks or reads like, in a few bytes (`bottega_dataset.similarity`), made from the object `of`."""
 
     __tablename__ = "dataset_signature"
     sample_key: int = Field(
