@@ -21,6 +21,7 @@ from bottega.plans import Planner
 from bottega.plugins import Action, NoSettings, Plugins, Quota
 from bottega.resources import Resources
 from bottega.sealing import Sealer
+from bottega.settings import Smtp
 from bottega.workloads import Workloads
 from bottega.workspaces import Workspaces
 
@@ -105,6 +106,11 @@ class Platform:
     @property
     def sealer(self) -> Sealer:
         return self.shared.sealer
+
+    @property
+    def smtp(self) -> Smtp | None:
+        """The mail server (see `bottega.mail`), if the operator has named one."""
+        return self.shared.plugins.settings.smtp
 
     @property
     def objects(self) -> ObjectStore:

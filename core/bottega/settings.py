@@ -87,6 +87,18 @@ class ObjectsSettings(Section):
     region: str = "us-east-1"
 
 
+class Smtp(Section):
+    """The mail server that takes what is sent by e-mail."""
+
+    host: str
+    port: int = Field(default=587, ge=1, le=65535)
+    sender: str
+    user: str | None = None
+    password_file: Path | None = None
+    """A file that holds the password and nothing else, so that no secret stands in the configuration."""
+    security: Literal["starttls", "tls", "none"] = "starttls"
+
+
 class LogSettings(Section):
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -101,6 +113,8 @@ class Settings(Section):
     nats: NatsSettings = NatsSettings()
     objects: ObjectsSettings = ObjectsSettings()
     log: LogSettings = LogSettings()
+    smtp: Smtp | None = None
+    """None: nothing is sent by e-mail."""
     plugins: dict[str, dict[str, Any]] = {}
     """Sections of the plugins; each is checked by its plugin's own model. ``enabled = false`` switches one off."""
 

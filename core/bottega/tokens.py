@@ -13,7 +13,7 @@ import hmac
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,19 +207,14 @@ class Tokens:
         Raises InvalidToken (Unauthenticated) when it is malformed, tampered with, expired, revoked, made for something
         else, or when its user or agency is gone.
         """
-        claims = self.keys.verify(token)
-        if claims.get("aud") != audience:
-            wanted = "X-Security-Token beside a signature" if audience is None else "X-Auth-Token"
-            raise InvalidToken(f"this token is for {wanted} and for nothing else")
+        claims = await self.claims(token, audience)
         user = await self._user(claims["sub"])
         if claims["iat"] * 1000 < user.tokens_valid_from:
             raise InvalidToken("the token was revoked; get a new one")
         agency_id, token_id, until = claims.get("agy"), claims["jti"], int(claims["exp"] * 1000)
         agency: Agency | None = None
-        async with self._database.read() as session:
-            if await session.get(RevokedToken, token_id):
-                raise InvalidToken("the token was revoked; get a new one")
-            if agency_id:
+        if agency_id:
+            async with self._database.read() as session:
                 agency = await session.get(Agency, agency_id)
         if agency_id:
             until = _check_agency(agency, user, claims["acc"], until)
@@ -239,10 +234,30 @@ class Tokens:
             int(claims["iat"] * 1000),
         )
 
+    async def claims(self, token: str, audience: str | None = None) -> dict[str, Any]:
+        """What a token says that was made for `audience`; whether its subject still exists is the caller's to find out.
+
+        Raises InvalidToken when it is malformed, tampered with, expired, revoked or made for something else.
+        """
+        claims = self.keys.verify(token)
+        made_for = claims.get("aud")
+        if made_for != audience:
+            wanted = {None: "X-Auth-Token", SIGNING: "X-Security-Token beside a signature"}.get(made_for, made_for)
+            raise InvalidToken(f"this token is for {wanted} and for nothing else")
+        async with self._database.read() as session:
+            if await session.get(RevokedToken, claims["jti"]):
+                raise InvalidToken("the token was revoked; get a new one")
+        return claims
+
     async def revoke(self, tx: Transaction, token: str) -> Principal:
         """End a token or a temporary key now, and return whose it was. Raises InvalidToken when it is not valid."""
         claims = self.keys.verify(token)
         principal = await self.holder(token, claims.get("aud"))
+        await self.end(tx, claims)
+        return principal
+
+    async def end(self, tx: Transaction, claims: Mapping[str, Any]) -> None:
+        """Have the token of these claims refused as soon as `tx` commits."""
         token_id = claims["jti"]
         await tx.session.execute(delete(RevokedToken).where(col(RevokedToken.expires_at) <= now_ms()))
         if await tx.session.get(RevokedToken, token_id) is None:
@@ -251,7 +266,6 @@ class Tokens:
             TokenRevoked(account_id=claims.get("acc", ""), user_id=claims["sub"], token_id=token_id),
             Urn("core", PLATFORM, "user", claims["sub"]),
         )
-        return principal
 
     async def revoked(self) -> Sequence[str]:
         """The ids of the tokens that were revoked and have not expired yet, for data planes."""

@@ -105,7 +105,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Itera
     controller = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     controller.start()
     smtp = {"host": "127.0.0.1", "port": controller.port, "sender": "bottega@example.com", "security": "none"}
-    overrides = {"plugins": {"notify": {"smtp": smtp, "topics": 4, "allowed_networks": ["127.0.0.0/8"]}}}
+    overrides = {"smtp": smtp, "plugins": {"notify": {"topics": 4, "allowed_networks": ["127.0.0.0/8"]}}}
     with RunningPlatform(tmp_path_factory.mktemp("platform"), overrides) as platform:
         yield platform
     controller.stop()

@@ -8,17 +8,14 @@ from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
+from bottega.throttle import LoginFailureColumns
 
 
-class LoginFailure(SQLModel, table=True):
+class LoginFailure(LoginFailureColumns, table=True):
     """A wrong password. `who` is a user id, or for a login that names nobody what it said."""
 
     __tablename__ = "iam_login_failure"
     __table_args__ = (Index("ix_iam_login_failure_who", "who", "at"),)
-    id: str = Field(default_factory=lambda: uuid.uuid4().hex, primary_key=True)
-    who: str
-    address: str
-    at: int = Field(default_factory=now_ms, sa_type=BigInteger, index=True)
 
 
 class PastPassword(SQLModel, table=True):

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
-import anyio
-from limits import RateLimitItem
-from limits import parse as parse_limit
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
-from sqlmodel import col, delete, select
+from sqlmodel import select
 
 from bottega.addresses import allowed
-from bottega.calls import current_call
 from bottega.context import Principal, now_ms
 from bottega.database import AsyncSession
 from bottega.entities import Account, Project, User
-from bottega.errors import Forbidden, TooManyRequests, Unauthenticated
+from bottega.errors import Forbidden, Unauthenticated
 from bottega.platform import Platform
+from bottega.throttle import Lockout, Throttle, record_as
 
 from .entities import LoginFailure
 from .passwords import Passwords, expires_at
 from .security import DAY_MS, MINUTE_MS, LoginPolicy, PasswordPolicy, policy_of
 
-_EVERYWHERE = 10
-"""So many times the failures that lock a user out from one address lock it out from all."""
-_KEPT_MS = 2 * DAY_MS
 _FORCED = '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["iam:users:setPassword"]}]}'
 
 
@@ -60,66 +49,11 @@ class Session:
     session_policy: str | None
 
 
-class Throttle:
-    """Bounds wrong passwords, by the account's policy, across restarts and processes; and logins from one address."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._database = platform.database
-        self._per_address: RateLimitItem = parse_limit(platform.settings.login_attempts_per_address)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
-
-    async def admit(self, address: str) -> None:
-        """Count a login from an address, right or wrong. Raises TooManyRequests."""
-        if not await self._limiter.hit(self._per_address, "address", address):
-            raise TooManyRequests(f"more than {self._per_address} logins from your address; wait and try again")
-
-    @asynccontextmanager
-    async def turn(self, who: str) -> AsyncIterator[None]:
-        """One try of a user after the other, so that tries at the same time cannot slip through."""
-        lock = self._turns.setdefault(who, anyio.Lock())
-        async with lock:
-            yield
-
-    async def check(self, who: str, address: str, policy: LoginPolicy) -> None:
-        """Raises TooManyRequests while the user is locked out, from this address or from all."""
-        period, lockout = policy.period_with_login_failures * MINUTE_MS, policy.lockout_duration * MINUTE_MS
-        since = now_ms() - period - lockout
-        query = select(LoginFailure).where(LoginFailure.who == who, LoginFailure.at > since)
-        async with self._database.read() as session:
-            failures = (await session.exec(query.order_by(col(LoginFailure.at)))).all()
-        here = [failure.at for failure in failures if failure.address == address]
-        most = policy.login_failed_times
-        until = max(
-            _locked_until(here, most, period, lockout),
-            _locked_until([failure.at for failure in failures], most * _EVERYWHERE, period, lockout),
-        )
-        if until > now_ms():
-            minutes = -((now_ms() - until) // MINUTE_MS)
-            raise TooManyRequests(f"{most} failed logins of this user: locked for {minutes} more minutes")
-
-    async def failed(self, who: str, address: str) -> None:
-        async with self._database.transaction() as tx:
-            tx.session.add(LoginFailure(who=who, address=address))
-            await tx.session.exec(delete(LoginFailure).where(col(LoginFailure.at) < now_ms() - _KEPT_MS))
-
-    async def succeeded(self, user: User, address: str) -> None:
-        """Forget the failures of a user from an address, and note when it was."""
-        async with self._database.transaction() as tx:
-            failures = delete(LoginFailure)
-            failures = failures.where(col(LoginFailure.who) == user.id, col(LoginFailure.address) == address)
-            await tx.session.exec(failures)
-            row = await tx.session.get(User, user.id)
-            if row is not None:
-                row.last_login_at = now_ms()
-                tx.session.add(row)
-
-
 class Login:
     def __init__(self, platform: Platform, passwords: Passwords) -> None:
         self._platform = platform
         self._passwords = passwords
-        self._throttle = Throttle(platform)
+        self._throttle = Throttle(platform.database, LoginFailure, platform.settings.login_attempts_per_address)
 
     async def find(self, claim: Claim) -> tuple[User | None, Principal | None]:
         """The user meant, if there is one, and how the attempt is recorded (None: not even the account exists)."""
@@ -144,11 +78,19 @@ class Login:
         policy = LoginPolicy() if user is None else policy_of(await self._account_of(user), LoginPolicy)
         await self._throttle.admit(place)
         async with self._throttle.turn(who):
-            await self._throttle.check(who, place, policy)
+            await self._throttle.check(
+                who,
+                place,
+                Lockout(
+                    policy.login_failed_times,
+                    policy.period_with_login_failures * MINUTE_MS,
+                    policy.lockout_duration * MINUTE_MS,
+                ),
+            )
             right = await self._passwords.matches(user.password_hash if user else None, password)
             if user is None or not right or not user.enabled:
                 wrong = Unauthenticated("the account, the user name or the password is wrong")
-                _record_as(wrong)
+                record_as(wrong)
                 await self._throttle.failed(who, place)
                 raise wrong
         return user
@@ -169,13 +111,22 @@ class Login:
             if logins.account_validity_period and away > logins.account_validity_period * DAY_MS:
                 days = logins.account_validity_period
                 raise Forbidden(f"this user has not logged in for {days} days; an administrator sets a new password")
-        await self._throttle.succeeded(user, address or "?")
+        await self._succeeded(user, address or "?")
         lifetime = float(self._platform.settings.token_lifetime_s)
         if "session_timeout" in account.security.get(LoginPolicy.kind, {}):
             lifetime = min(lifetime, logins.session_timeout * 60.0)
         ends = expires_at(user, passwords)
         forced = user.must_change_password or (ends is not None and ends <= now_ms())
         return Session(lifetime, _FORCED if forced else None)
+
+    async def _succeeded(self, user: User, address: str) -> None:
+        """Forget the failures of a user from an address, and note when it was."""
+        async with self._platform.database.transaction() as tx:
+            await self._throttle.forget(tx.session, user.id, address)
+            row = await tx.session.get(User, user.id)
+            if row is not None:
+                row.last_login_at = now_ms()
+                tx.session.add(row)
 
     async def password_ends(self, user: User) -> int | None:
         """When the user's password must have been changed (epoch ms); None: never."""
@@ -203,21 +154,6 @@ class Login:
 
     async def _account_of(self, user: User) -> Account:
         return await self._platform.identity.account(user.account_id)
-
-
-def _record_as(error: Unauthenticated) -> None:
-    """Let the failure commit with the record of a refused call, not of one that went well so far."""
-    call = current_call.get()
-    if call is not None:
-        call.status, call.code, call.reason = error.status, error.code, error.message
-
-
-def _locked_until(failures: list[int], most: int, period: int, lockout: int) -> int:
-    """When the last lock ends that some failures, oldest first, bring; 0 for none."""
-    ends = (
-        last + lockout for first, last in zip(failures, failures[most - 1 :], strict=False) if last - first <= period
-    )
-    return max(ends, default=0)
 
 
 async def _account(session: AsyncSession, claim: Claim) -> Account | None:

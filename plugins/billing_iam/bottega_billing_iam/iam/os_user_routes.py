@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field, field_validator
 from bottega.entities import User
 from bottega.errors import Invalid, NotSupported
 from bottega.gateway import Caller, requires
+from bottega.passwords import MAX_LENGTH
 from bottega.platform import Platform
 
 from .identities import iam_urn
 from .listing import Window, windowing
 from .login import Login
-from .passwords import MAX_LENGTH
 from .permission import account_wide, in_own, own_or_allowed
 from .shapes import moment, own_links, personal_user_json
 from .users import UserFields, Users

@@ -1,27 +1,23 @@
-"""Passwords: an account's rules for them, their history, and argon2id hashing outside the event loop."""
+"""Passwords: an account's rules for them, and their history."""
 
 from __future__ import annotations
 
 import re
 from itertools import combinations, groupby
 
-import anyio
-from anyio.to_thread import run_sync
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlmodel import col, delete, select
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import User
 from bottega.errors import Invalid
+from bottega.passwords import MAX_LENGTH, PasswordHashes
 
 from .entities import PastPassword
 from .security import DAY_MS, MINUTE_MS, PasswordPolicy
 
 _KINDS = (r"[a-z]", r"[A-Z]", r"[0-9]", r"[^A-Za-z0-9]")
 _COUNTS = {2: "two", 3: "three", 4: "four"}
-MAX_LENGTH = 128
 _REMEMBERED = 10
 """The most recent passwords a policy can forbid to use again."""
 
@@ -73,24 +69,8 @@ def pattern(policy: PasswordPolicy) -> str:
     return f"^(?:{kinds}).{{{policy.minimum_password_length},{MAX_LENGTH}}}$"
 
 
-class Passwords:
-    """Hashes and compares, few at a time: each takes about 64 MB and some tens of milliseconds of a core."""
-
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher()
-        self._at_once = anyio.CapacityLimiter(2)
-        self._nobody: str | None = None
-
-    async def hash(self, password: str) -> str:
-        return await run_sync(self._hasher.hash, password, limiter=self._at_once)
-
-    async def matches(self, hashed: str | None, password: str) -> bool:
-        """Whether `password` is the one hashed; as slow for a user without one, so guessing names gains nothing."""
-        if hashed is not None:
-            return await run_sync(self._verify, hashed, password, limiter=self._at_once)
-        self._nobody = self._nobody or await self.hash("nobody's password")
-        await run_sync(self._verify, self._nobody, password, limiter=self._at_once)
-        return False
+class Passwords(PasswordHashes):
+    """The hashes of users' passwords, and those they had before."""
 
     async def check_unused(self, session: AsyncSession, user: User, password: str, policy: PasswordPolicy) -> None:
         """Raises Invalid when the password is among the user's most recent ones that the policy forbids."""
@@ -102,12 +82,6 @@ class Passwords:
         for hashed in ([user.password_hash] if user.password_hash else []) + list(earlier):
             if await self.matches(hashed, password):
                 raise Invalid(f"password: is one of the last {forbidden} of this user; choose another")
-
-    def _verify(self, hashed: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(hashed, password)
-        except (VerificationError, InvalidHashError):
-            return False
 
 
 async def remember(tx: Transaction, user: User) -> None:

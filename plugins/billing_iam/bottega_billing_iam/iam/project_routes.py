@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
+from bottega.passwords import MAX_LENGTH
 from bottega.platform import Platform
 
 from .accounts import Accounts, Projects
 from .identities import iam_urn
 from .listing import Window, windowing
-from .passwords import MAX_LENGTH
 from .permission import about_own, account_wide, in_own
 from .quotas import KINDS, Quotas
 from .shapes import account_json, project_json

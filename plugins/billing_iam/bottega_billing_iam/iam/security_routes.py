@@ -9,9 +9,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, create_model
 
 from bottega.gateway import Caller, requires
+from bottega.passwords import MAX_LENGTH
 from bottega.platform import Platform
 
-from .passwords import MAX_LENGTH, pattern, requirements
+from .passwords import pattern, requirements
 from .permission import about_own, account_wide
 from .security import (
     ApiAddresses,

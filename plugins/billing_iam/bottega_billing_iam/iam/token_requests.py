@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from bottega.errors import NotSupported
-
-from .passwords import MAX_LENGTH
+from bottega.passwords import MAX_LENGTH
 
 
 class Named(BaseModel):

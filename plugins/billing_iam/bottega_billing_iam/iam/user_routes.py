@@ -13,13 +13,14 @@ from bottega.context import Principal
 from bottega.entities import User
 from bottega.errors import Forbidden, Invalid
 from bottega.gateway import Caller, requires
+from bottega.passwords import MAX_LENGTH
 from bottega.platform import Platform
 
 from .accounts import Projects
 from .identities import iam_urn
 from .listing import Window, windowing
 from .login import Claim, Login
-from .passwords import MAX_LENGTH, check_age
+from .passwords import check_age
 from .permission import about_own, account_wide, in_own, own_or_allowed, within_limits
 from .security import PasswordPolicy, Security
 from .shapes import project_json, user_json

@@ -19,10 +19,10 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
+from bottega import mail
 from bottega.context import now_ms
 from bottega.platform import Platform
 
-from . import mail
 from .addresses import Addresses
 from .http import Client
 from .topic_entities import CANCELLED, CONFIRMED, Dispatch, Subscription, Topic
@@ -111,9 +111,9 @@ class Dispatcher:
         leave = f"{self._platform.url}/rest/v2/notifications/subscription/unsubscribe?subscription_urn="
         leave += subscription_urn(topic, subscription)
         if subscription.protocol == "email":
-            smtp = self._platform.settings.smtp
+            smtp = self._platform.smtp
             if smtp is None:
-                raise _NotTaken("no mail server is configured ([plugins.notify.smtp])")
+                raise _NotTaken("no mail server is configured ([smtp])")
             footer = "" if confirm_url else f"\n\n--\nTo hear no more of '{topic.name}': {leave}\n"
             await mail.send(smtp, endpoint, dispatch.subject, text + footer, dispatch.message_id)
             return

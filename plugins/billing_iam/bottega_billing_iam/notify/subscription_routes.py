@@ -90,8 +90,8 @@ def _kept(platform: Platform) -> APIRouter:
         return {"request_id": caller.request_id, "subscriptions_result": results}
 
     async def ask(caller: Caller, topic_urn: str, one: OneSubscription) -> str:
-        if one.protocol == "email" and platform.settings.smtp is None:
-            raise Invalid("protocol 'email': this installation has no mail server ([plugins.notify.smtp])")
+        if one.protocol == "email" and platform.smtp is None:
+            raise Invalid("protocol 'email': this installation has no mail server ([smtp])")
         headers = one.extension.header if one.extension else {}
         await check_endpoint(addresses, one.protocol, one.endpoint, headers)
         async with platform.database.transaction() as tx:

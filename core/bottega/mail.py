@@ -1,4 +1,4 @@
-"""Sending an e-mail through the operator's mail server."""
+"""Sending an e-mail through the operator's mail server (the section ``[smtp]``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.utils import formatdate, make_msgid
 
 import anyio
 
-from .settings import Smtp
+from bottega.settings import Smtp
 
 _TIMEOUT_S = 20
 
