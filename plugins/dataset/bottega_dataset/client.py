@@ -89,9 +89,16 @@ class Datasets:
                 return
             last = page[-1]["sample_id"]
 
-    def label(self, name: str, labels: Mapping[str, Sequence[str]]) -> None:
-        """Set the labels of samples: sample id → names. Raises ApiFailure when one is not there; the others are set."""
-        body = {"samples": [{"sample_id": i, "labels": [{"name": n} for n in names]} for i, names in labels.items()]}
+    def label(self, name: str, labels: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> None:
+        """Set the labels of samples: sample id → names, or labels as the API has them (``property``, …).
+
+        Raises ApiFailure when one is not there; the others are set.
+        """
+        samples = [
+            {"sample_id": ident, "labels": [{"name": one} if isinstance(one, str) else dict(one) for one in some]}
+            for ident, some in labels.items()
+        ]
+        body = {"samples": samples}
         answer = self._client.put(self._path(name) + "/data-annotations/samples", body)
         failed = next((r for r in answer["results"] if not r["success"]), None)
         if failed:

@@ -4,14 +4,16 @@ class TestSounds(DatasetTypeContract):
     code = 200
     sources = ("s3://{bucket}/a.wav", "s3://{bucket}/b.wav")
     misfit = "content://a text"
-    label, bad_label = "rain", "no such weather"
+    good = [Annotation("audio_classification", "rain")]
+    bad = [Annotation("audio_classification", "no such weather")], "no such weather"
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,15 +34,15 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class DatasetTypeContract:
     """Tests of `DatasetType`, on the platform of the ``running`` fixture, where its plugin must be on.
 
-    `sources` are two that fit and `misfit` one that does not; ``{bucket}`` in them is a bucket of the test. `label`
-    may be put on a sample alone, `bad_label` may not.
+    `sources` are two that fit and `misfit` one that does not (None: all do); ``{bucket}`` in them is a bucket of the
+    test. `good` may be said of both, `bad` of neither: its second part is what the refusal must name, field or value.
     """
 
     code: int
     sources: tuple[str, str]
-    misfit: str
-    label: str
-    bad_label: str
+    misfit: str | None
+    good: Sequence[Annotation]
+    bad: tuple[Sequence[Annotation], str]
 
     def kind(self, running: RunningPlatform) -> DatasetType:
         return Kinds.of_platform(running.platform("dataset")).of(self.code)
@@ -49,35 +51,42 @@ class DatasetTypeContract:
         kind = self.kind(running)
         assert kind.code == self.code
         assert _NAME.fullmatch(kind.name), f"name '{kind.name}': lower case, digits and '_'"
-        assert kind.annotation_type, "annotation_type is empty"
-        assert not kind.annotation_type.startswith(TYPE_PREFIX), f"annotation_type stands without '{TYPE_PREFIX}'"
+        assert kind.annotations, "annotations are empty"
+        for one in kind.annotations:
+            assert one.type, "an annotation's type is empty"
+            assert not one.type.startswith(TYPE_PREFIX), f"an annotation's type stands without '{TYPE_PREFIX}'"
+            assert kind.annotation_of(one.code) == one.type, f"two kinds of annotations have the label type {one.code}"
+        assert kind.layout, "layout is empty: how is a folder read?"
+        assert all(s.startswith(".") and s == s.lower() for s in kind.suffixes), "suffixes look like '.jpg'"
         assert isinstance(kind.sample_type, int)
         assert kind.tags, "tags are empty"
         assert not isinstance(kind.tags, str), "tags are several texts, not one"
 
     def test_it_takes_what_fits_and_says_what_does_not(self, running: RunningPlatform) -> None:
         kind = self.kind(running)
-        good = Annotation(kind.annotation_type, self.label)
+        bad, named = self.bad
         for source in self.sources:
-            kind.check_source(SampleRecord(source.format(bucket="pets")))
-        kind.check_annotations([])
-        kind.check_annotations([good])
-        with pytest.raises(BadSample) as misfit:
-            kind.check_source(SampleRecord(self.misfit.format(bucket="pets")))
-        assert str(misfit.value), "a refusal says why"
-        with pytest.raises(BadSample, match=re.escape(self.bad_label)):
-            kind.check_annotations([Annotation(kind.annotation_type, self.bad_label)])
+            record = SampleRecord(source.format(bucket="pets"))
+            kind.check_source(record)
+            kind.check_annotations(record)
+            kind.check_annotations(replace(record, annotations=[*self.good]))
+        if self.misfit is not None:
+            with pytest.raises(BadSample) as misfit:
+                kind.check_source(SampleRecord(self.misfit.format(bucket="pets")))
+            assert str(misfit.value), "a refusal says why"
+        with pytest.raises(BadSample, match=re.escape(named)):
+            kind.check_annotations(replace(record, annotations=[*bad]))
         with pytest.raises(BadSample, match="of_another_type"):
-            kind.check_annotations([good, Annotation("of_another_type", self.label)])
+            kind.check_annotations(replace(record, annotations=[*self.good, Annotation("of_another_type", "x")]))
 
     def test_its_samples_are_imported_labeled_published_and_imported_again(self, tenant: Tenant, bucket: str) -> None:
         kind = self.kind(tenant.running)
-        first, second, misfit = (s.format(bucket=bucket) for s in (*self.sources, self.misfit))
+        first, second = (source.format(bucket=bucket) for source in self.sources)
         lines = [
-            SampleRecord(first, [Annotation(kind.annotation_type, self.label)]),
+            SampleRecord(first, [*self.good]),
             SampleRecord(second),
-            SampleRecord(misfit),
-            SampleRecord(first, [Annotation(kind.annotation_type, self.bad_label)]),
+            SampleRecord(first, [*self.bad[0]]),
+            *([SampleRecord(self.misfit.format(bucket=bucket))] if self.misfit is not None else []),
         ]
         path = f"s3://{bucket}/in/all.manifest"
         tenant.objects.put(path, b"".join(map(format_line, lines)))
@@ -85,22 +94,33 @@ class DatasetTypeContract:
         datasets.create("first", f"/{bucket}/first/", dataset_type=self.code)
         task = datasets.import_from("first", path, import_type="manifest")
         problems = [p["place"] for p in datasets.problems("first", task["task_id"])]
-        assert problems == [f"{path}, line 3", f"{path}, line 4"], "what does not fit is left out and reported"
+        assert problems == [f"{path}, line {n}" for n in range(3, len(lines) + 1)], (
+            "what does not fit is left out and reported"
+        )
         (unlabeled,) = datasets.samples("first", labeled=False)
-        with pytest.raises(ApiFailure, match=re.escape(self.bad_label)) as refused:
-            datasets.label("first", {unlabeled["sample_id"]: [self.bad_label]})
+        with pytest.raises(ApiFailure, match=re.escape(self.bad[1])) as refused:
+            datasets.label("first", {unlabeled["sample_id"]: self._labels(kind, self.bad[0])})
         assert refused.value.status == 400
-        datasets.label("first", {unlabeled["sample_id"]: [self.label]})
+        datasets.label("first", {unlabeled["sample_id"]: self._labels(kind, self.good)})
         manifest = datasets.publish("first")["manifest_path"]
-        said = {first: [(kind.annotation_type, self.label)], second: [(kind.annotation_type, self.label)]}
+        said = {source: [(a.type, a.name, a.property, a.id) for a in self.good] for source in (first, second)}
         assert self._said(datasets, manifest) == said
         datasets.create("again", f"/{bucket}/again/", dataset_type=self.code)
         datasets.import_from("again", manifest, import_type="manifest")
         assert self._said(datasets, datasets.publish("again")["manifest_path"]) == said
 
     @staticmethod
-    def _said(datasets: Datasets, manifest: str) -> dict[str, list[tuple[str, str]]]:
-        return {r.source: [(a.type, a.name) for a in r.annotations] for r in datasets.read_manifest(manifest)}
+    def _labels(kind: DatasetType, annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
+        """Annotations as the API takes them."""
+        return [
+            {"name": a.name, "type": kind.label_type(a.type), "property": a.property or {}, "id": a.id}
+            for a in annotations
+        ]
+
+    @staticmethod
+    def _said(datasets: Datasets, manifest: str) -> dict[str, list[tuple[Any, ...]]]:
+        records = datasets.read_manifest(manifest)
+        return {r.source: [(a.type, a.name, a.property, a.id) for a in r.annotations] for r in records}
 
 
 class ImporterContract:

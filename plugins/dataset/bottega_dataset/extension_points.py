@@ -5,60 +5,163 @@ A third party's plugin implements these hooks as any other; what it returns is o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
 
 from bottega.hookspecs import hookspec
 from bottega.objects import ObjectPath, ObjectStore
-from bottega_dataset.sample import Annotation, Chunk, SampleRecord
+from bottega_dataset.label_names import LABEL_NAME, LABEL_RULE
+from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, SampleRecord
+
+Schema = type[BaseModel]
 
 
-class DatasetType(Protocol):
-    """A kind of samples and what may be said about them.
+@dataclass(frozen=True, slots=True)
+class AnnotationKind:
+    """One kind of annotation: `type` is its ``type`` in manifests, without ``modelarts/``, `code` the API's label type.
 
-    `code` is the API's ``dataset_type``, `sample_type` its ``sample_type`` (0 image, 1 text, 2 audio, …).
-    `annotation_type` is the ``type`` of its annotations in manifests, without ``modelarts/``.
+    `label` says whether it bears a label: it must (True), may (None), must not (False). `schema` is the model of its
+    ``property``; without one anything may stand there.
     """
 
-    @property
-    def code(self) -> int: ...
+    type: str
+    code: int
+    label: bool | None = True
+    schema: Schema | None = None
 
-    @property
-    def name(self) -> str: ...
 
-    @property
-    def sample_type(self) -> int: ...
+class DatasetType:
+    """A kind of samples and what may be said about them. Subclasses give the attributes and override what differs.
 
-    @property
-    def annotation_type(self) -> str: ...
+    `code` is the API's ``dataset_type``, `sample_type` its ``sample_type`` (0 image, 1 text, 2 audio, 4 table,
+    6 video, 9 free). `suffixes` are what the names of its objects end with, in lower case (none: any name);
+    `texts` says whether a sample may be a text carried in its source. The first of `annotations` is the type's own.
+    `layout` says how a folder is read into such a dataset.
+    """
 
-    @property
-    def tags(self) -> Sequence[str]: ...
+    code: int
+    name: str
+    sample_type: int
+    tags: Sequence[str]
+    suffixes: tuple[str, ...] = ()
+    texts: bool = False
+    annotations: Sequence[AnnotationKind]
+    layout: str = ""
+
+    @cached_property
+    def annotation_type(self) -> str:
+        return self.annotations[0].type
+
+    @cached_property
+    def kinds(self) -> Mapping[str, AnnotationKind]:
+        return {kind.type: kind for kind in self.annotations}
+
+    def label_type(self, annotation_type: str) -> int:
+        """The API's type of the labels such annotations bear."""
+        return self.kinds[annotation_type].code
+
+    def annotation_of(self, label_type: int | None) -> str:
+        """The annotations the API means by a label type; None stands for the type's own.
+
+        Raises BadSample for one that does not occur here.
+        """
+        if label_type is None:
+            return self.annotation_type
+        for kind in self.annotations:
+            if kind.code == label_type:
+                return kind.type
+        offered = ", ".join(f"{kind.code} ({kind.type})" for kind in self.annotations)
+        raise BadSample(f"type {label_type} does not occur in {self.name} datasets; there is {offered}")
 
     def check_source(self, record: SampleRecord) -> None:
         """Raises BadSample when the sample is not of a kind this type holds."""
-        ...
+        source = record.source
+        if source.startswith(CONTENT):
+            if not self.texts:
+                raise BadSample(f"source is a text; a {self.name} dataset holds objects ({self._named})")
+        elif self.suffixes and source.startswith("s3://") and not source[-8:].lower().endswith(self.suffixes):
+            raise BadSample(f"source '{source}' does not end with {self._named}, as {self.name} datasets hold")
 
-    def check_annotations(self, annotations: Sequence[Annotation]) -> None:
-        """Raises BadSample, naming annotation and rule, when this cannot be said about one sample."""
-        ...
+    def check_annotations(self, record: SampleRecord) -> None:
+        """Raises BadSample, naming annotation, field and rule, when this cannot be said about the sample."""
+        for index, one in enumerate(record.annotations):
+            self.check_annotation(one, f"annotation[{index}]")
+
+    def check_annotation(self, one: Annotation, where: str) -> None:
+        """What holds for an annotation by itself: its kind, its label, its property. Raises BadSample."""
+        kind = self.kinds.get(one.type)
+        if kind is None:
+            offered = "' or '".join(self.kinds)
+            raise BadSample(f"{where}.type is '{one.type}'; this dataset takes '{offered}'")
+        if one.name:
+            if kind.label is False:
+                raise BadSample(f"{where}.name is '{one.name}'; a {one.type} bears no label")
+            if not LABEL_NAME.fullmatch(one.name):
+                raise BadSample(f"{where}.name '{one.name}' breaks the rule: {LABEL_RULE}")
+        elif kind.label:
+            raise BadSample(f"{where}.name is missing; {LABEL_RULE}")
+        if kind.schema is not None:
+            try:
+                kind.schema.model_validate(one.property or {})
+            except ValidationError as e:
+                raise BadSample(f"{where}.property{_reason(e)}") from None
+
+    def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
+        """The record with what its annotation files (`Annotation.loc`) say in their place, as a dataset keeps it.
+
+        Raises BadSample, naming the file, when one cannot be read.
+        """
+        if files:
+            raise BadSample(f"annotation-loc is not read in {self.name} datasets")
+        return record
+
+    def published(self, record: SampleRecord, folder: ObjectPath) -> tuple[SampleRecord, Mapping[ObjectPath, bytes]]:
+        """The record as a version's manifest has it, and the files to write beside it: what `expanded` takes back.
+
+        `record.id` is set and unique in the dataset. The same record and folder give the same bytes for ever.
+        """
+        return record, {}
+
+    @property
+    def _named(self) -> str:
+        return ", ".join(self.suffixes) or "of any name"
+
+
+def _reason(error: ValidationError) -> str:
+    """Where in a property, and what is wrong there."""
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{part!r}]" for part in first["loc"])
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+
+
+async def _anything(path: ObjectPath) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What to import. `label_format` is the API's object of that name."""
+    """What to import. `label_format` is the API's object of that name.
+
+    `refusal` says why a path must not be read by the one who asked, None when it may: an importer asks before it
+    follows a path it found in a file. The sources of samples are checked for it.
+    """
 
     path: ObjectPath
     dataset_type: DatasetType
     store: ObjectStore
     label_format: Mapping[str, Any]
+    refusal: Callable[[ObjectPath], Awaitable[str | None]] = _anything
 
 
 def check(kind: DatasetType, record: SampleRecord) -> SampleRecord:
     """The record itself. Raises BadSample when it does not fit the type."""
     kind.check_source(record)
-    kind.check_annotations(record.annotations)
+    if record.annotations:
+        kind.check_annotations(record)
     return record
 
 

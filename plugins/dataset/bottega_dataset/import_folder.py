@@ -11,7 +11,7 @@ from bottega_dataset.extension_points import ImportRequest, check
 from bottega_dataset.import_manifest import CHUNK, SHOWN
 from bottega_dataset.manifest import ManifestReader
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, Problem, SampleRecord, line_id
-from bottega_dataset.types import IMAGE_SUFFIXES
+from bottega_dataset.types.image import IMAGE_SUFFIXES
 
 _RESULT = "_result.txt"
 _LABELS = re.compile(r"[\s,]+")

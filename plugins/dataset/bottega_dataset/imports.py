@@ -40,7 +40,7 @@ class Imports:
             problems = [*chunk.problems, *(Problem(r.source, reason) for r, reason in refused if reason)]
             chosen = _chosen(allowed, task.params)
             async with self._platform.database.transaction() as tx:
-                added = await samples.add(tx.session, dataset, chosen)
+                added = await samples.add(tx.session, dataset, kind, chosen)
                 counted = {
                     "read": len(chunk.samples) + len(chunk.problems),
                     "imported": added.imported,

@@ -12,7 +12,8 @@ from sqlmodel import col, select
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
-from bottega_dataset.types import check_label_name
+from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.label_names import check_label_name
 
 COLOR = "@modelarts:color"
 SHORTCUT = "@modelarts:shortcut"
@@ -38,7 +39,8 @@ async def of_dataset(session: AsyncSession, dataset: Dataset) -> Sequence[Label]
 
 
 async def get(session: AsyncSession, dataset: Dataset, name: str) -> Label:
-    query = select(Label).where(Label.dataset_key == dataset.key, Label.name == name)
+    """The label of a name; of several (an entity's and a relation's) the one made first."""
+    query = select(Label).where(Label.dataset_key == dataset.key, Label.name == name).order_by(col(Label.key))
     label = (await session.exec(query)).first()
     if label is None:
         raise NotFound(f"the dataset has no label '{name}'")
@@ -68,15 +70,35 @@ async def add(
     return label
 
 
-async def ensure(session: AsyncSession, dataset: Dataset, names: Iterable[str]) -> tuple[dict[str, int], list[str]]:
-    """The keys of labels by name, those that were missing made; and which were."""
-    known = {label.name: label.key for label in await of_dataset(session, dataset) if label.key is not None}
-    missing = [name for name in dict.fromkeys(names) if name not in known]
+NO_LABEL = 0
+"""The label key of an annotation that bears none."""
+
+
+async def ensure(
+    session: AsyncSession, dataset: Dataset, kind: DatasetType, wanted: Iterable[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], int], list[str]]:
+    """The keys of labels by annotation type and name, those that were missing made; and the names of these.
+
+    The empty name is no label: its key is `NO_LABEL`.
+    """
+    types = {one.code: one.type for one in kind.annotations}
+    keys = {(one.type, ""): NO_LABEL for one in kind.annotations}
+    for label in await of_dataset(session, dataset):
+        if label.type in types:
+            assert label.key is not None
+            keys[types[label.type], label.name] = label.key
+    missing = [pair for pair in dict.fromkeys(wanted) if pair not in keys]
     assert dataset.key is not None
-    made = [Label(dataset_key=dataset.key, type=dataset.dataset_type, name=check_label_name(name)) for name in missing]
+    made = [
+        Label(dataset_key=dataset.key, type=kind.label_type(annotation_type), name=check_label_name(name))
+        for annotation_type, name in missing
+    ]
     session.add_all(made)
     await session.flush()
-    return known | {label.name: label.key for label in made if label.key is not None}, missing
+    for pair, label in zip(missing, made, strict=True):
+        assert label.key is not None
+        keys[pair] = label.key
+    return keys, [name for _, name in missing]
 
 
 async def change(session: AsyncSession, dataset: Dataset, name: str, properties: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Manifests: JSON lines, one sample each (002 §2.3.2.2, tables 2-2 to 2-4)."""
+"""Manifests: JSON lines, one sample each (002 §2.3.2.2, tables 2-2 to 2-8)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.sample import CONTENT, HUMAN, USAGES, Annotation, BadSample, SampleRecord
 
 TYPE_PREFIX = "modelarts/"
+VOC = "PASCAL VOC"
+"""The one ``annotation-format`` there is (002 §2.3.2.2)."""
 MAX_LINE = 2**20
 """Bytes; a longer line is reported and left out."""
 _READ_AT_ONCE = 4 * 2**20
@@ -47,6 +49,7 @@ def parse_line(line: bytes) -> SampleRecord:
         id=_text(data, "id") or None,
         inference_loc=_text(data, "inference-loc") or None,
         name="" if source.startswith(CONTENT) else source.rpartition("/")[2],
+        property=_property(data),
     )
 
 
@@ -59,6 +62,8 @@ def format_line(record: SampleRecord) -> bytes:
         data["id"] = record.id
     if record.annotations:
         data["annotation"] = [_written(one) for one in record.annotations]
+    if record.property:
+        data["property"] = record.property
     if record.inference_loc:
         data["inference-loc"] = record.inference_loc
     return orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
@@ -125,9 +130,6 @@ def _annotation(data: Any, index: int) -> Annotation:
     where = f"annotation[{index}]"
     if not isinstance(data, dict):
         raise BadSample(f"{where} must be an object")
-    prop = data.get("property")
-    if prop is not None and not isinstance(prop, dict):
-        raise BadSample(f"{where}.property must be an object")
     confidence = data.get("confidence")
     if confidence is not None:
         if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
@@ -137,11 +139,13 @@ def _annotation(data: Any, index: int) -> Annotation:
     return Annotation(
         type=_text(data, "type", where, required=True).removeprefix(TYPE_PREFIX),
         name=_text(data, "name", where),
-        property=prop or None,
+        property=_property(data, where),
         hard=_hard(data.get("hard"), where),
         annotated_by=_text(data, "annotated-by", where) or HUMAN,
         created_at=parse_time(created) if created else None,
         confidence=confidence,
+        id=_text(data, "id", where) or None,
+        loc=_location(data, where) if "annotation-loc" in data else None,
     )
 
 
@@ -149,6 +153,11 @@ def _written(one: Annotation) -> dict[str, Any]:
     data: dict[str, Any] = {"type": TYPE_PREFIX + one.type}
     if one.name:
         data["name"] = one.name
+    if one.id:
+        data["id"] = one.id
+    if one.loc:
+        data["annotation-loc"] = one.loc
+        data["annotation-format"] = VOC
     if one.property:
         data["property"] = one.property
     if one.hard is not None:
@@ -159,6 +168,30 @@ def _written(one: Annotation) -> dict[str, Any]:
     if one.confidence is not None:
         data["confidence"] = one.confidence
     return data
+
+
+def _property(data: dict[str, Any], where: str = "") -> dict[str, Any] | None:
+    value = data.get("property")
+    if value is not None and not isinstance(value, dict):
+        raise BadSample(f"{where + '.' if where else ''}property must be an object")
+    return value or None
+
+
+def _location(data: dict[str, Any], where: str) -> str | None:
+    """The file an annotation's content lies in, as ``s3://bucket/key``."""
+    location = _text(data, "annotation-loc", where)
+    if not location:
+        return None
+    form = _text(data, "annotation-format", where) or VOC
+    if form != VOC:
+        raise BadSample(f"{where}.annotation-format '{form}' is not read here; only '{VOC}' is")
+    try:
+        path = ObjectPath.parse(location, f"{where}.annotation-loc")
+    except Invalid as e:
+        raise BadSample(e.message) from e
+    if not path.key or path.key.endswith("/"):
+        raise BadSample(f"{where}.annotation-loc '{location}' is a folder; it must name a file")
+    return str(path)
 
 
 def _text(data: dict[str, Any], name: str, where: str = "", *, required: bool = False) -> str:

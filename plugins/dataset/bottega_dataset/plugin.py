@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bottega.events import Event
     from bottega.plans import Planner
     from bottega.platform import Platform
-    from bottega_dataset.extension_points import DatasetType, Importer
+    from bottega_dataset.extension_points import Importer
 
 
 @hookimpl
@@ -35,13 +35,6 @@ def bottega_extension_points() -> ModuleType:
     from bottega_dataset import extension_points
 
     return extension_points
-
-
-@hookimpl
-def bottega_dataset_types() -> Iterable[DatasetType]:
-    from bottega_dataset.types import ImageClassification, TextClassification
-
-    return [ImageClassification(), TextClassification()]
 
 
 @hookimpl

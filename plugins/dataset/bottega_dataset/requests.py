@@ -61,9 +61,13 @@ class LabelList(Body):
 
 
 class SampleLabelBody(Body):
-    """`score` is the confidence; ``@modelarts:hard`` in `property` says whether the label is a hard example."""
+    """`score` is the confidence; ``@modelarts:hard`` in `property` says whether the label is a hard example.
 
-    name: str
+    `type` is the label type, where a dataset has several; `id` is what other labels of the sample refer to it by.
+    """
+
+    name: str = ""
+    id: str | None = Field(None, min_length=1, max_length=64)
     type: int | None = None
     property: dict[str, Any] = Field(default_factory=dict)
     score: float | None = Field(None, ge=0, le=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 CONTENT = "content://"
 USAGES = ("TRAIN", "EVAL", "TEST", "INFERENCE")
 HUMAN = "human"
+SIZE = "@modelarts:size"
+"""Of a sample's `property`: width, height and, where known, depth of an image."""
 LABELED, UNLABELED = "__ALL__", "__NONE__"
 """The API's ``sample_state``."""
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
@@ -22,15 +25,21 @@ class BadSample(Exception):
 
 @dataclass(slots=True)
 class Annotation:
-    """A label on a sample (002 §2.3.2, table 2-4). `created_at` is epoch milliseconds."""
+    """Something said about a sample (002 §2.3.2, table 2-4). `created_at` is epoch milliseconds.
+
+    `name` is its label, empty where it bears none (a transcript). `id` is what other annotations of the sample name it
+    by, where they do. `loc` is the file its content lies in (``annotation-loc``); where a dataset holds it, it is None.
+    """
 
     type: str
-    name: str
+    name: str = ""
     property: dict[str, Any] | None = None
     hard: bool | None = None
     annotated_by: str = HUMAN
     created_at: int | None = None
     confidence: float | None = None
+    id: str | None = None
+    loc: str | None = None
 
 
 @dataclass(slots=True)
@@ -38,7 +47,8 @@ class SampleRecord:
     """A sample as it is read and written (002 §2.3.2, table 2-2).
 
     `source` is ``s3://bucket/key``, ``content://text`` or an https URL. `size` is in bytes, `modified_at` in epoch
-    milliseconds; both are None where unknown. `id` is what the data itself calls the sample, if anything.
+    milliseconds; both are None where unknown. `id` is what the data itself calls the sample, if anything. `property`
+    has the vendor's keys, such as ``@modelarts:size``: width, height and depth of an image.
     """
 
     source: str
@@ -49,8 +59,9 @@ class SampleRecord:
     name: str = ""
     size: int | None = None
     modified_at: int | None = None
+    property: dict[str, Any] | None = None
 
-    @property
+    @builtins.property
     def is_text(self) -> bool:
         return self.source.startswith(CONTENT)
 

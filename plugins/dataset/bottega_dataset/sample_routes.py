@@ -98,7 +98,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         kind = kinds.of(found.dataset.dataset_type)
         changes = [_change(one, kind, caller.principal.user_name) for one in body.samples]
         async with platform.database.transaction() as tx:
-            missing, new_labels = await samples.change(tx.session, found.dataset, changes)
+            missing, new_labels = await samples.change(tx.session, found.dataset, kind, changes)
             done = len(changes) - len(missing)
             tx.emit(SamplesLabeled(dataset_id=dataset_id, count=done), found.resource.urn)
             if new_labels:
@@ -137,10 +137,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
 
 def _change(one: SampleLabelsBody, kind: DatasetType, user_name: str) -> samples.Change:
-    """Raises Invalid, naming the sample, for labels that break the type's rules."""
-    annotations = [_annotation(label, kind, user_name) for label in one.labels or ()]
+    """Raises Invalid, naming the sample, for labels of a type the dataset does not have."""
     try:
-        kind.check_annotations(annotations)
+        annotations = [_annotation(label, kind, user_name) for label in one.labels or ()]
     except BadSample as e:
         raise Invalid(f"sample {one.sample_id}: {e}") from e
     hard = (one.metadata or {}).get(shapes.HARD)
@@ -156,13 +155,14 @@ def _annotation(label: SampleLabelBody, kind: DatasetType, user_name: str) -> An
     prop = dict(label.property)
     hard = prop.pop(shapes.HARD, None)
     return Annotation(
-        type=kind.annotation_type,
+        type=kind.annotation_of(label.type),
         name=label.name,
         property=prop or None,
         hard=None if hard is None else str(hard).lower() in ("1", "true"),
         annotated_by=label.annotated_by or f"{HUMAN}/{user_name}",
         created_at=now_ms() // 1000 * 1000,
         confidence=label.score,
+        id=label.id,
     )
 
 

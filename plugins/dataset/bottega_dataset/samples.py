@@ -15,8 +15,9 @@ from bottega.database import AsyncSession
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega_dataset import labels
 from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, Label, Sample
+from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.query import SampleFilter, conditions
-from bottega_dataset.sample import Annotation, SampleRecord, identity
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord, identity
 
 _TABLE: Any = Sample.__table__  # type: ignore[attr-defined]  # the mapped table: bulk rows go past the ORM
 _ANNOTATIONS: Any = AnnotationRow.__table__  # type: ignore[attr-defined]
@@ -50,7 +51,7 @@ async def lock(session: AsyncSession, dataset: Dataset, numbers: int = 0) -> int
     return int(after) - numbers
 
 
-async def add(session: AsyncSession, dataset: Dataset, records: Iterable[SampleRecord]) -> Added:
+async def add(session: AsyncSession, dataset: Dataset, kind: DatasetType, records: Iterable[SampleRecord]) -> Added:
     """Add what is not there yet.
 
     A sample that is there but has no annotations gets the record's; every other one stays as it is.
@@ -64,8 +65,8 @@ async def add(session: AsyncSession, dataset: Dataset, records: Iterable[SampleR
     unlabeled = {
         key: wanted[ident] for ident, (key, labeled) in known.items() if not labeled and wanted[ident].annotations
     }
-    names = (one.name for record in (*fresh.values(), *unlabeled.values()) for one in record.annotations)
-    label_keys, new_labels = await labels.ensure(session, dataset, names)
+    said = ((one.type, one.name) for record in (*fresh.values(), *unlabeled.values()) for one in record.annotations)
+    label_keys, new_labels = await labels.ensure(session, dataset, kind, said)
     assert dataset.key is not None
     first = dataset.key * SAMPLES_PER_DATASET + number
     keyed = {first + index: record for index, record in enumerate(fresh.values())}
@@ -73,7 +74,7 @@ async def add(session: AsyncSession, dataset: Dataset, records: Iterable[SampleR
     if keyed:
         rows = [_row(dataset.key, key, ident, r, now) for (key, r), ident in zip(keyed.items(), fresh, strict=True)]
         await session.exec(insert(_TABLE), params=rows)
-    await _annotate(session, {**keyed, **unlabeled}, label_keys)
+    await _annotate(session, kind, {**keyed, **unlabeled}, label_keys)
     for at in range(0, len(unlabeled), _KEYS_AT_ONCE):
         keys = list(unlabeled)[at : at + _KEYS_AT_ONCE]
         await session.exec(update(Sample).where(col(Sample.key).in_(keys)).values(labeled=True))
@@ -91,15 +92,21 @@ class Change:
     hard: bool | None = None
 
 
-async def change(session: AsyncSession, dataset: Dataset, changes: Sequence[Change]) -> tuple[set[bytes], list[str]]:
-    """Apply changes. Returns the ids of samples that do not exist, and the labels that had to be made."""
+async def change(
+    session: AsyncSession, dataset: Dataset, kind: DatasetType, changes: Sequence[Change]
+) -> tuple[set[bytes], list[str]]:
+    """Apply changes. Returns the ids of samples that do not exist, and the labels that had to be made.
+
+    Raises Invalid, naming the sample, for annotations that break the type's rules.
+    """
     by_id = {one.sample_id: one for one in changes}
     if len(by_id) != len(changes):
         raise Invalid("the same sample is named twice in one request")
     await lock(session, dataset)
     known = await _by_id(session, dataset, list(by_id))
-    names = (a.name for ident in known for a in by_id[ident].annotations or ())
-    label_keys, new_labels = await labels.ensure(session, dataset, names)
+    await _check(session, kind, {key: by_id[ident] for ident, (key, _) in known.items()})
+    said = ((a.type, a.name) for ident in known for a in by_id[ident].annotations or ())
+    label_keys, new_labels = await labels.ensure(session, dataset, kind, said)
     records: dict[int, SampleRecord] = {}
     grouped: dict[tuple[tuple[str, Any], ...], list[int]] = {}
     for ident, (key, _) in known.items():
@@ -117,11 +124,25 @@ async def change(session: AsyncSession, dataset: Dataset, changes: Sequence[Chan
             grouped.setdefault(tuple(values.items()), []).append(key)
     for keys in _slices(list(records)):
         await session.exec(delete(AnnotationRow).where(col(AnnotationRow.sample_key).in_(keys)))
-    await _annotate(session, records, label_keys)
+    await _annotate(session, kind, records, label_keys)
     for group, group_keys in grouped.items():
         for keys in _slices(group_keys):
             await session.exec(update(Sample).where(col(Sample.key).in_(keys)).values(**dict(group)))
     return by_id.keys() - known.keys(), new_labels
+
+
+async def _check(session: AsyncSession, kind: DatasetType, changes: Mapping[int, Change]) -> None:
+    """Raises Invalid when annotations cannot be said about their samples; what they are decides, too."""
+    row = _TABLE.c
+    for keys in _slices([key for key, one in changes.items() if one.annotations]):
+        query = select_rows(row.key, row.source, row.extra).where(row.key.in_(keys))
+        for key, source, extra in (await (await session.connection()).execute(query)).all():
+            one = changes[key]
+            record = SampleRecord(source, list(one.annotations or ()), property=(extra or {}).get("property"))
+            try:
+                kind.check_annotations(record)
+            except BadSample as e:
+                raise Invalid(f"sample {one.sample_id.hex()}: {e}") from e
 
 
 async def remove(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) -> tuple[set[bytes], list[str]]:
@@ -183,15 +204,23 @@ async def annotations_of(session: AsyncSession, keys: Sequence[int], kind: str) 
     row = _ANNOTATIONS.c
     query = (
         select_rows(
-            row.sample_key, col(Label.name), row.property, row.hard, row.annotated_by, row.created_at, row.confidence
+            row.sample_key,
+            row.type,
+            col(Label.name),
+            row.property,
+            row.hard,
+            row.annotated_by,
+            row.created_at,
+            row.confidence,
+            row.id,
         )
-        .join(Label, col(Label.key) == row.label_key)
+        .outerjoin(Label, col(Label.key) == row.label_key)
         .where(row.sample_key.in_(keys))
         .order_by(row.sample_key, row.position)
     )
     found: dict[int, list[Annotation]] = {key: [] for key in keys}
-    for key, *rest in (await (await session.connection()).execute(query)).all():
-        found[key].append(Annotation(kind, *rest))
+    for key, other, name, *rest in (await (await session.connection()).execute(query)).all():
+        found[key].append(Annotation(other or kind, name or "", *rest))
     return found
 
 
@@ -219,17 +248,25 @@ async def _by_id(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) 
     return known
 
 
-async def _annotate(session: AsyncSession, records: Mapping[int, SampleRecord], label_keys: Mapping[str, int]) -> None:
+async def _annotate(
+    session: AsyncSession,
+    kind: DatasetType,
+    records: Mapping[int, SampleRecord],
+    label_keys: Mapping[tuple[str, str], int],
+) -> None:
+    own = kind.annotation_type
     rows = [
         {
             "sample_key": key,
             "position": position,
-            "label_key": label_keys[one.name],
+            "label_key": label_keys[one.type, one.name],
             "confidence": one.confidence,
             "hard": one.hard,
             "annotated_by": one.annotated_by,
             "created_at": one.created_at,
             "property": one.property,
+            "type": None if one.type == own else one.type,
+            "id": one.id,
         }
         for key, record in records.items()
         for position, one in enumerate(record.annotations)
@@ -239,11 +276,13 @@ async def _annotate(session: AsyncSession, records: Mapping[int, SampleRecord], 
 
 
 def _row(dataset_key: int, key: int, ident: bytes, record: SampleRecord, now: int) -> dict[str, Any]:
-    extra: dict[str, str] = {}
+    extra: dict[str, Any] = {}
     if record.id and record.id != ident.hex():
         extra["id"] = record.id
     if record.inference_loc:
         extra["inference-loc"] = record.inference_loc
+    if record.property:
+        extra["property"] = record.property
     return {
         "key": key,
         "dataset_key": dataset_key,

@@ -90,7 +90,7 @@ def sample(
         "source": row.source,
         "usage": row.usage or "",
         "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
-        "metadata": {HARD: 1.0 if row.hard else 0.0},
+        "metadata": {HARD: 1.0 if row.hard else 0.0, **((row.extra or {}).get("property") or {})},
     }
     if preview_url:
         answer["preview_url"] = preview_url
@@ -102,9 +102,9 @@ def label(one: Annotation, kind: DatasetType, index: int) -> dict[str, Any]:
     if one.hard is not None:
         prop[HARD] = "1" if one.hard else "0"
     answer: dict[str, Any] = {
-        "id": str(index),
+        "id": one.id or str(index),
         "name": one.name,
-        "type": kind.code,
+        "type": kind.label_type(one.type),
         "annotated_by": one.annotated_by,
         "property": prop,
     }

@@ -61,6 +61,7 @@ def _record(row: Any, annotations: list[Annotation]) -> SampleRecord:
         usage=row.usage,
         id=extra.get("id") or bytes(row.sample_id).hex(),
         inference_loc=extra.get("inference-loc"),
+        property=extra.get("property"),
     )
 
 

@@ -204,7 +204,7 @@ class Publishing:
         with ManifestFile() as file:
             async with snapshot(self._platform.database) as session:
                 stats = await labels.counts(session, dataset)
-                label_keys = {one.name: one.key for one in await labels.of_dataset(session, dataset)}
+                label_keys = {(one.type, one.name): one.key for one in await labels.of_dataset(session, dataset)}
                 split = Split(version.train_ratio, int(version.options.get("seed", 0)))
                 await split.prepare(session, dataset)
                 async for batch in read(session, dataset, kind.annotation_type, SampleFilter()):
@@ -212,8 +212,11 @@ class Publishing:
                     for _, ident, record in batch:
                         labeled += bool(record.annotations)
                         multi = multi or len(record.annotations) > 1
-                        key = label_keys[record.annotations[0].name] if record.annotations else None
-                        usage = split.usage(key, ident) if key is not None else None
+                        usage = None
+                        if record.annotations:
+                            first = record.annotations[0]
+                            key = label_keys.get((kind.label_type(first.type), first.name)) or labels.NO_LABEL
+                            usage = split.usage(key, ident)
                         records.append(self._published(record, usage, version.options))
                     if version.options.get("export_images"):
                         records = await self._copied(records, target)

@@ -21,14 +21,118 @@ class TestImageClassification(DatasetTypeContract):
     code = 0
     sources = ("s3://{bucket}/a.png", "s3://{bucket}/b.jpg")
     misfit = "content://a text"
-    label, bad_label = "cat", "no label!"
+    good = (Annotation("image_classification", "cat"),)
+    bad = (Annotation("image_classification", "no label!"),), "no label!"
 
 
 class TestTextClassification(DatasetTypeContract):
     code = 100
     sources = ("content://a good day", "s3://{bucket}/b.txt")
     misfit = "s3://{bucket}/a.png"
-    label, bad_label = "fine", "no label!"
+    good = (Annotation("text_classification", "fine"),)
+    bad = (Annotation("text_classification", "no label!"),), "no label!"
+
+
+BOX = {"@modelarts:shape": "bndbox", "@modelarts:feature": [[1, 2], [30, 40.5]]}
+INTERVAL = {"@modelarts:start_time": "00:00:01.000", "@modelarts:end_time": "00:00:02.500"}
+
+
+class TestObjectDetection(DatasetTypeContract):
+    code = 1
+    sources = ("s3://{bucket}/a.png", "s3://{bucket}/b.JPG")
+    misfit = "s3://{bucket}/a.wav"
+    good = (Annotation("object_detection", "cat", BOX), Annotation("object_detection", "cat", BOX))
+    bad = (Annotation("object_detection", "cat", {**BOX, "@modelarts:feature": [[1, 2], [0, 1]]}),), "feature"
+
+
+class TestImageSegmentation(DatasetTypeContract):
+    code = 3
+    sources = ("s3://{bucket}/a.png", "s3://{bucket}/b.jpg")
+    misfit = "content://a text"
+    good = (
+        Annotation("image_segmentation", "cat", {"@modelarts:mask": {"size": [2, 3], "counts": [1, 4, 1]}}),
+        Annotation(
+            "image_segmentation",
+            "dog",
+            {"@modelarts:shape": "polygon", "@modelarts:feature": [[0, 0], [9, 0], [9, 9.5]]},
+        ),
+    )
+    bad = (Annotation("image_segmentation", "cat", {"@modelarts:mask": {"size": [2, 3], "counts": [7]}}),), "counts"
+
+
+class TestNamedEntities(DatasetTypeContract):
+    code = 101
+    sources = ("content://Michael Jordan plays", "s3://{bucket}/b.txt")
+    misfit = "s3://{bucket}/a.png"
+    good = (Annotation("text_entity", "人物", {"@modelarts:start_index": 0, "@modelarts:end_index": 14}),)
+    bad = (Annotation("text_entity", "Person", {"@modelarts:start_index": 7, "@modelarts:end_index": 7}),), "end_index"
+
+
+class TestTextTriplets(DatasetTypeContract):
+    code = 102
+    sources = ("content://Liu wrote Three Body", "content://Liu wrote nothing else")
+    misfit = "s3://{bucket}/a.png"
+    good = (
+        Annotation("text_entity", "Person", {"@modelarts:start_index": 0, "@modelarts:end_index": 3}, id="E1"),
+        Annotation("text_entity", "Book", {"@modelarts:start_index": 10, "@modelarts:end_index": 20}, id="E2"),
+        Annotation("text_triplet", "wrote", {"@modelarts:from": "E1", "@modelarts:to": "E2"}, id="R1"),
+    )
+    bad = (*good[:2], Annotation("text_triplet", "wrote", {"@modelarts:from": "E1", "@modelarts:to": "E9"})), "E9"
+
+
+class TestSoundClassification(DatasetTypeContract):
+    code = 200
+    sources = ("s3://{bucket}/a.wav", "s3://{bucket}/b.WAV")
+    misfit = "content://a text"
+    good = (Annotation("audio_classification", "rain"), Annotation("audio_classification", "wind"))
+    bad = (Annotation("audio_classification", "rain"), Annotation("audio_classification", "rain")), "second time"
+
+
+class TestSpeechContent(DatasetTypeContract):
+    code = 201
+    sources = ("s3://{bucket}/a.wav", "s3://{bucket}/b.wav")
+    misfit = "content://a text"
+    good = (Annotation("audio_content", property={"@modelarts:content": "Today is a good day."}),)
+    bad = (Annotation("audio_content", property={"@modelarts:content": ""}),), "@modelarts:content"
+
+
+class TestSpeechSegmentation(DatasetTypeContract):
+    code = 202
+    sources = ("s3://{bucket}/a.wav", "s3://{bucket}/b.wav")
+    misfit = "s3://{bucket}/a.mp4"
+    good = (
+        Annotation("audio_segmentation", property={**INTERVAL, "@modelarts:source": "Tom"}),
+        Annotation("audio_segmentation", "speech", property=INTERVAL),
+    )
+    bad = (Annotation("audio_segmentation", property={**INTERVAL, "@modelarts:end_time": "0:1"}),), "end_time"
+
+
+class TestTable(DatasetTypeContract):
+    code = 400
+    sources = ('content://{{"width":1.5,"name":"a"}}', 'content://{{"width":null,"name":"b"}}')
+    misfit = "content://[1, 2]"
+    good = (Annotation("table", "setosa"),)
+    bad = (Annotation("table", "no label!"),), "no label!"
+
+
+class TestVideo(DatasetTypeContract):
+    code = 600
+    sources = ("s3://{bucket}/a.mp4", "s3://{bucket}/b.mov")
+    misfit = "s3://{bucket}/a.png"
+    good = (
+        Annotation("video_interval", "goal", INTERVAL),
+        Annotation("video_frame", "ball", {**BOX, "@modelarts:time_in_video": 1.473722, "@modelarts:track": "7"}),
+        Annotation("video_frame", "sunny", {"@modelarts:time_in_video": 2}),
+    )
+    bad = (Annotation("video_frame", "ball", BOX),), "time_in_video"
+
+
+class TestFreeFormat(DatasetTypeContract):
+    code = 900
+    sources = ("s3://{bucket}/a.bin", "content://anything")
+    misfit = None
+    good = (Annotation("free_format", property={"whatever": [1, {"it": "is"}]}), Annotation("free_format", "odd"))
+    bad = (Annotation("free_format", "no label!"),), "no label!"
 
 
 class TestImageFolder(ImporterContract):
@@ -61,7 +165,8 @@ WRONG = '''
 from bottega.errors import NotFound
 from bottega.hookspecs import hookimpl
 from bottega_dataset.sample import Annotation, BadSample, Chunk, Problem, SampleRecord
-from bottega_dataset.types import TextClassification
+from bottega_dataset.extension_points import AnnotationKind
+from bottega_dataset.types.text import TextClassification
 
 
 class Careless(TextClassification):
@@ -69,19 +174,19 @@ class Careless(TextClassification):
 
     def check_source(self, record): ...
 
-    def check_annotations(self, annotations): ...
+    def check_annotations(self, record): ...
 
 
 class Raises(TextClassification):
     code, name = 902, "raises"
 
-    def check_annotations(self, annotations):
-        if any("!" in a.name for a in annotations):
+    def check_annotations(self, record):
+        if any("!" in a.name for a in record.annotations):
             raise ValueError("no")
 
 
 class Misnamed(TextClassification):
-    code, name, annotation_type = 903, "Misnamed type", "modelarts/text_classification"
+    code, name, annotations = 903, "Misnamed type", (AnnotationKind("modelarts/text_classification", 903),)
 
 
 class Lines:
@@ -158,7 +263,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]
     """A platform with types and importers that break one rule each."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "wrong_datasets.py").write_text(WRONG)
-    found = [point for point in entry_points(group="bottega") if point.name in ("dataset", "store-s3")]
+    found = [point for point in entry_points(group="bottega") if point.name in ("dataset", "types-text", "store-s3")]
     found.append(EntryPoint("wrong-datasets", "wrong_datasets", "bottega"))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))

@@ -64,7 +64,7 @@ def test_created_with_labels_and_shown(client: Client, tenant: Tenant, bucket: s
         ({"work_path": "output"}, "not an object path"),
         ({"work_path_type": 3}, "work_path_type"),
         ({"labels": [{"name": "a b"}]}, "label 'a b'"),
-        ({"labels": [{"name": "猫"}]}, "label"),
+        ({"labels": [{"name": "é"}]}, "label"),
         ({"labels": [{"name": "x" * 33}]}, "label"),
         ({"labels": [{"name": "x", "property": {"@modelarts:color": "red"}}]}, "color"),
         ({"labels": [{"name": "x", "property": {"@modelarts:shortcut": "AB"}}]}, "shortcut"),

@@ -21,24 +21,23 @@ import csv
 import io
 
 from bottega.hookspecs import hookimpl
+from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.sample import Annotation, BadSample, Chunk, Problem, SampleRecord
 
 
-class Ratings:
-    code, name, sample_type, annotation_type, tags = 900, "ratings", 1, "rating", ("Text", "Rating")
+class Ratings(DatasetType):
+    code, name, sample_type, tags = 910, "ratings", 1, ("Text", "Rating")
+    texts = True
+    annotations = (AnnotationKind("rating", 910),)
 
-    def check_source(self, record):
-        if not record.is_text:
-            raise BadSample("a rating is about a text")
-
-    def check_annotations(self, annotations):
-        for one in annotations:
+    def check_annotations(self, record):
+        for one in record.annotations:
             if one.name not in "12345":
                 raise BadSample(f"'{one.name}' is no number of stars from 1 to 5")
 
 
 class Csv:
-    import_type, dataset_types = "csv", frozenset({900})
+    import_type, dataset_types = "csv", frozenset({910})
 
     async def read(self, request, cursor):
         samples, problems = [], []
@@ -46,7 +45,7 @@ class Csv:
         for number, (said, stars) in enumerate(csv.reader(io.StringIO(text)), 1):
             record = SampleRecord("content://" + said, [Annotation("rating", stars)])
             try:
-                request.dataset_type.check_annotations(record.annotations)
+                request.dataset_type.check_annotations(record)
                 samples.append(record)
             except BadSample as e:
                 problems.append(Problem(f"line {number}", str(e), said))
@@ -68,7 +67,7 @@ def bottega_dataset_importers():
 def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPlatform]:
     (tmp_path / "ratings_of_a_third_party.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    wanted = ("dataset", "store-s3")
+    wanted = ("dataset", "types-image", "store-s3")
     found = [point for point in entry_points(group="bottega") if point.name in wanted]
     found.append(EntryPoint("ratings", "ratings_of_a_third_party", "bottega"))
     with RunningPlatform(tmp_path / "data", plugins=lambda settings: Plugins(settings, found)) as running:
@@ -82,7 +81,7 @@ def test_a_type_and_an_importer_of_another_plugin(platform: RunningPlatform) -> 
     bucket = tenant.create_bucket()
     datasets = Datasets(tenant.client)
     tenant.objects.put(f"s3://{bucket}/said.csv", b"great,5\nnever again,1\nodd,9\n")
-    datasets.create("said", f"/{bucket}/out/", dataset_type=900)
+    datasets.create("said", f"/{bucket}/out/", dataset_type=910)
     assert datasets.get("said")["dataset_tags"] == ["Text", "Rating"]
     task = datasets.import_from("said", f"s3://{bucket}/said.csv", import_type="csv")
     assert [p["reason"] for p in datasets.problems("said", task["task_id"])] == [

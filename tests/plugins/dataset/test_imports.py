@@ -294,7 +294,7 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     from bottega.objects import ObjectPath
     from bottega_dataset.extension_points import ImportRequest
     from bottega_dataset.import_manifest import ManifestImporter
-    from bottega_dataset.types import TextClassification
+    from bottega_dataset.types.text import TextClassification
 
     path = f"s3://{bucket}/changing.manifest"
     platform = tenant.running.platform("dataset")

@@ -1,0 +1,122 @@
+"""Texts: classified, entities in them, relations between those (002 §2.1; REST types 100, 101, 102)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from bottega.hookspecs import hookimpl
+from bottega_dataset.extension_points import AnnotationKind, DatasetType
+from bottega_dataset.sample import CONTENT, BadSample, SampleRecord
+from bottega_dataset.types.classification import Classification
+
+START, END = "@modelarts:start_index", "@modelarts:end_index"
+FROM, TO = "@modelarts:from", "@modelarts:to"
+ENTITY, TRIPLET = "text_entity", "text_triplet"
+TEXT_SUFFIXES = (".txt", ".csv")
+
+
+class SpanProperty(BaseModel):
+    """Where in the text it is (002 table 2-5): from the character `start_index`, counted from 0, up to `end_index`,
+    which is not part of it."""
+
+    model_config = ConfigDict(extra="allow")
+    start_index: StrictInt = Field(alias=START, ge=0)
+    end_index: StrictInt = Field(alias=END, ge=1)
+
+
+class RelationProperty(BaseModel):
+    """The ids of the two entities it joins."""
+
+    model_config = ConfigDict(extra="allow")
+    from_: Annotated[str, Field(alias=FROM, min_length=1)]
+    to: Annotated[str, Field(alias=TO, min_length=1)]
+
+
+class TextClassification(Classification):
+    code = 100
+    name = "text_classification"
+    sample_type = 1
+    tags = ("Text", "Text classification")
+    suffixes = TEXT_SUFFIXES
+    texts = True
+    annotations = (AnnotationKind("text_classification", 100),)
+    layout = (
+        "a.txt holds a text a line; line n of a_result.txt holds the labels of line n, separated by spaces or commas. "
+        'With label_type "1" the labels stand behind a tab in the line of the text.'
+    )
+
+
+class NamedEntities(DatasetType):
+    """Parts of a text, each with a label."""
+
+    code = 101
+    name = "named_entity"
+    sample_type = 1
+    tags = ("Text", "Named entity recognition")
+    suffixes = TEXT_SUFFIXES
+    texts = True
+    annotations = (AnnotationKind(ENTITY, 101, schema=SpanProperty),)
+    layout = "Each line of a .txt file is a text, without labels."
+
+    def check_annotations(self, record: SampleRecord) -> None:
+        super().check_annotations(record)
+        check_spans(record)
+
+
+class TextTriplets(DatasetType):
+    """Entities in a text, and relations between them: subject, relation, object."""
+
+    code = 102
+    name = "text_triplet"
+    sample_type = 1
+    tags = ("Text", "Text triplet")
+    suffixes = TEXT_SUFFIXES
+    texts = True
+    annotations = (
+        AnnotationKind(TRIPLET, 102, schema=RelationProperty),
+        AnnotationKind(ENTITY, 103, schema=SpanProperty),
+    )
+    layout = NamedEntities.layout
+
+    def check_annotations(self, record: SampleRecord) -> None:
+        super().check_annotations(record)
+        check_spans(record)
+        known: set[str] = set()
+        for index, one in enumerate(record.annotations):
+            if one.type == ENTITY and one.id is not None:
+                if one.id in known:
+                    raise BadSample(f"annotation[{index}].id '{one.id}' is that of another entity")
+                known.add(one.id)
+        for index, one in enumerate(record.annotations):
+            if one.type == TRIPLET:
+                for end in (FROM, TO):
+                    named = (one.property or {})[end]
+                    if named not in known:
+                        raise BadSample(
+                            f"annotation[{index}].property['{end}'] is '{named}'; the sample has no entity of that id"
+                        )
+
+
+def check_spans(record: SampleRecord) -> None:
+    """Raises BadSample when an entity ends before it starts, or behind the text, or is there twice."""
+    length = len(record.source) - len(CONTENT) if record.source.startswith(CONTENT) else None
+    seen: set[tuple[Any, ...]] = set()
+    for index, one in enumerate(record.annotations):
+        if one.type != ENTITY:
+            continue
+        where, given = f"annotation[{index}].property", one.property or {}
+        start, end = given[START], given[END]
+        if end <= start:
+            raise BadSample(f"{where}['{END}'] is {end}; it must lie behind {START}, which is {start}")
+        if length is not None and end > length:
+            raise BadSample(f"{where}['{END}'] is {end}; the text has {length} characters")
+        if (one.name, start, end) in seen:
+            raise BadSample(f"annotation[{index}] says '{one.name}' of the characters {start} to {end} a second time")
+        seen.add((one.name, start, end))
+
+
+@hookimpl
+def bottega_dataset_types() -> list[DatasetType]:
+    return [TextClassification(), NamedEntities(), TextTriplets()]
