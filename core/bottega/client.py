@@ -133,7 +133,9 @@ class Client:
         missing = [key for key in needed if not (isinstance(known, dict) and isinstance(known.get(key), str))]
         if missing:
             raise ConfigError(f"{path} is not a credentials file: it holds no '{missing[0]}'")
-        return cls(*(known[key] for key in needed))
+        url, project_id, access_key, secret_key = (known[key] for key in needed)
+        # A temporary key (`bottega keys temporary`) goes with its token.
+        return cls(url, project_id, auth=SigningAuth(access_key, secret_key, known.get("security_token")))
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request. Raises ApiFailure for an error answer, Unreachable when there is none."""

@@ -18,7 +18,8 @@ class Principal:
     `session_policy` is the text of a policy that limits this credential further; None means no limit.
     `agency_id` names the agency whose rights it has instead of the user's own; None means its own rights.
     `token_id` is the token it came with, so that it can be revoked; `issued_at` and `expires_at` (epoch ms) are when
-    that begins and ends.
+    that begins and ends. `parents` are the tokens that one was made with, from one to the next, and `access_key` is
+    the permanent key at the beginning of it all, where there is one: when any of them ends, so does this.
     """
 
     account_id: str
@@ -33,6 +34,8 @@ class Principal:
     token_id: str | None = None
     expires_at: int | None = None
     issued_at: int | None = None
+    parents: tuple[str, ...] = ()
+    access_key: str | None = None
 
     @property
     def actor(self) -> str:

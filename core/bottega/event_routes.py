@@ -90,7 +90,9 @@ def router(platform: Platform) -> APIRouter:
         async def lines() -> AsyncIterator[bytes]:
             start = None if since is None else datetime.fromtimestamp(since / 1000, UTC)
             async for envelope in platform.bus.tail(f"evt.{caller.project_id}.{type}", since=start, follow=follow):
-                if not await _still_good(caller):
+                try:
+                    await platform.identity.check_credential(caller.principal)
+                except Unauthenticated:
                     return
                 if envelope.project_id == caller.project_id and await rights.sees(envelope):
                     yield envelope.encode() + b"\n"
@@ -98,16 +100,6 @@ def router(platform: Platform) -> APIRouter:
         return StreamingResponse(lines(), media_type="application/jsonl")
 
     return router
-
-
-async def _still_good(caller: Caller) -> bool:
-    """Whether the user and the credential that began to follow have not ended since."""
-    principal = caller.principal
-    try:
-        await caller.platform.identity.user(principal.user_id)
-    except Unauthenticated:
-        return False
-    return principal.expires_at is None or now_ms() < principal.expires_at
 
 
 async def _rights(caller: Caller) -> EventRights:

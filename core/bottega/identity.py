@@ -75,6 +75,7 @@ class Identity:
         self._keys: dict[str, AccessKey] = {}
         self._tokens: dict[str, Principal] = {}
         self._temporary: dict[tuple[str, str], AccessKey] = {}
+        self._good: dict[Principal, bool] = {}
         self._projects: dict[str, Project] = {}
         self._accounts: dict[str, Account] = {}
         self._buckets: dict[str, str] = {}
@@ -96,6 +97,7 @@ class Identity:
             self._keys,
             self._tokens,
             self._temporary,
+            self._good,
             self._projects,
             self._accounts,
             self._buckets,
@@ -216,7 +218,7 @@ class Identity:
         workload_id: str | None = None,
         session_policy: str | None = None,
     ) -> str:
-        """A signed token for `principal` (JWT, EdDSA). Revoked with its user, by `User.tokens_valid_from`, or alone."""
+        """A signed token for `principal` (JWT, EdDSA). See `bottega.tokens` for what ends it."""
         return self._issuer.issue(principal, expires_s, workload_id=workload_id, session_policy=session_policy)
 
     async def issue_workload_token(self, workload: Workload, expires_s: float) -> str:
@@ -274,12 +276,23 @@ class Identity:
                     "the access key does not exist or is disabled; a temporary one needs its X-Security-Token"
                 )
             secret = self._sealer.read(row, "secret") or ""
-            principal = replace(await self.principal(row.user_id), expires_at=row.expires_at)
+            principal = await self.principal(row.user_id)
+            principal = replace(principal, expires_at=row.expires_at, access_key=access_key)
             key = AccessKey(principal, secret, row.expires_at)
             self._keep(self._keys, access_key, key, generation)
         if key.expires_at is not None and key.expires_at <= now_ms():
             raise Unauthenticated("the access key has expired")
         return key
+
+    async def check_credential(self, principal: Principal) -> None:
+        """Raises Unauthenticated when the credential that `principal` came with has ended since."""
+        user = await self.user(principal.user_id)
+        if principal.expires_at is not None and principal.expires_at <= now_ms():
+            raise Unauthenticated("the credential has expired")
+        generation = self.generation
+        if principal not in self._good:
+            await self._issuer.check(principal, user)
+            self._keep(self._good, principal, True, generation)
 
     async def create_access_key(
         self, tx: Transaction, user_id: str, *, description: str = "", expires_at: int | None = None

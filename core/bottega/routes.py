@@ -12,11 +12,13 @@ from sqlmodel import col, select
 
 from bottega import event_routes, permission_routes, secret_routes, workload_routes
 from bottega.bus import DeadLetter
+from bottega.database import AsyncSession
 from bottega.entities import Group, GroupMember, LineageEdge, Resource
 from bottega.errors import NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.plugins import Action
 from bottega.urn import Urn
+from bottega.workspaces import closed_to_caller
 
 if TYPE_CHECKING:
     from bottega.runtime import Runtime
@@ -145,23 +147,29 @@ def _project(runtime: Runtime) -> APIRouter:
         direction: str = Query("up", pattern="^(up|down)$"),
         caller: Caller = requires("bottega:resource:list"),
     ) -> dict[str, Any]:
-        """What a thing came from (`up`) or led to (`down`): nodes with names, and edges, 20 steps at most."""
-        if Urn.parse(urn).project != caller.project_id:
-            raise NotFound(f"there is no '{urn}' in this project")
-        seen, frontier, edges = {urn}, {urn}, []
+        """What a thing came from (`up`) or led to (`down`): nodes with names, and edges, 20 steps at most.
+
+        What lies in a workspace that is closed to the caller is not there, nor what only that leads to.
+        """
         near, far = (LineageEdge.target, "source") if direction == "up" else (LineageEdge.source, "target")
+        edges: list[dict[str, str]] = []
         async with platform.database.read() as session:
+            seen, named = await _open(session, {urn})
+            if Urn.parse(urn).project != caller.project_id or not seen:
+                raise NotFound(f"there is no '{urn}' in this project")
+            frontier = seen
             for _ in range(_LINEAGE_DEPTH):
                 if not frontier:
                     break
                 found = (await session.exec(select(LineageEdge).where(col(near).in_(frontier)))).all()
-                edges += [{"source": e.source, "target": e.target, "relation": e.relation} for e in found]
-                frontier = {getattr(e, far) for e in found} - seen
-                seen |= frontier
-            ids = [Urn.parse(u).id for u in seen if u.startswith("bottega:")]
-            query = select(Resource).where(col(Resource.id).in_(ids), Resource.project_id == caller.project_id)
-            query = query.where(platform.resources.visible(Resource.workspace_id))
-            named = {row.urn: row for row in (await session.exec(query)).all()}
+                frontier, rows = await _open(session, {getattr(e, far) for e in found} - seen)
+                seen, named = seen | frontier, named | rows
+                edges += [
+                    {"source": e.source, "target": e.target, "relation": e.relation}
+                    for e in found
+                    if getattr(e, far) in seen
+                ]
+            named = {u: row for u, row in named.items() if row.project_id == caller.project_id}
         nodes = [
             {
                 "urn": u,
@@ -180,6 +188,14 @@ def _project(runtime: Runtime) -> APIRouter:
         return {"flavors": [f.model_dump() for f in platform.workloads.flavors(kind)]}
 
     return router
+
+
+async def _open(session: AsyncSession, urns: set[str]) -> tuple[set[str], dict[str, Resource]]:
+    """Those of `urns` that are not in a workspace closed to the caller, and their rows in the registry."""
+    ids = [Urn.parse(urn).id for urn in urns if urn.startswith("bottega:")]
+    rows = (await session.exec(select(Resource).where(col(Resource.id).in_(ids)))).all()
+    closed = {row.urn for row in rows if row.workspace_id in closed_to_caller()}
+    return urns - closed, {row.urn: row for row in rows if row.urn not in closed}
 
 
 def _dead_letters(runtime: Runtime) -> APIRouter:

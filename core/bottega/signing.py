@@ -19,6 +19,7 @@ requests within a second have equal signatures), so what must happen once needs 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -34,6 +35,8 @@ Reason = Literal["malformed", "unsupported", "not signed", "outside the window",
 SDK = "SDK-HMAC-SHA256"
 DERIVED = "V11-HMAC-SHA256"
 UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
+FOR_SIGNING = "signing"
+"""The audience of security tokens: they go beside signatures and are good for nothing else."""
 
 _AUTHORIZATION = re.compile(
     r"(SDK-HMAC-SHA256 +Access=|V11-HMAC-SHA256 +Credential=)([^\s,]+), *"
@@ -252,6 +255,16 @@ def sign(
     signature = _signature(request, date.encode(), canonical + digest, secret_key)
     out["Authorization"] = f"{SDK} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={signature}"
     return out
+
+
+def temporary_access_key(token_id: str) -> str:
+    """The access key that goes with a security token of this id: twenty characters, as those of permanent keys."""
+    return f"TK{token_id.upper()}"
+
+
+def temporary_secret(account_secret: bytes, token_id: str) -> str:
+    """The secret key of a temporary access key (`bottega.tokens`: ``account_secrets``)."""
+    return base64.urlsafe_b64encode(hmac.digest(account_secret, token_id.encode(), "sha256")).decode()[:40]
 
 
 def _canonical(method: str, path: bytes, query: bytes, lines: list[bytes], signed: list[bytes]) -> bytes:

@@ -1,20 +1,19 @@
 """Tokens: signed JSON documents (JWT, EdDSA) that say who acts and until when.
 
 Several signing keys are accepted and the newest signs, so the key can be changed without ending what was issued.
-A token ends before its time with its user, its agency, a new password of its user (`User.tokens_valid_from`), or when
-it is revoked by itself.
+A token ends before its time with its user, its agency, a new password of its user (`User.tokens_valid_from`), when it
+is revoked by itself, or with the token or access key that it was made with.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,17 @@ from sqlmodel import col, delete, select
 
 from bottega.context import Principal, now_ms
 from bottega.database import Database, Transaction
-from bottega.entities import Agency, RevokedToken, User
-from bottega.errors import Unauthenticated
+from bottega.entities import Agency, Credential, RevokedToken, User
+from bottega.errors import Forbidden, Unauthenticated
 from bottega.events import Event
 from bottega.private_files import private_directory, write_private
+from bottega.signing import FOR_SIGNING, temporary_access_key, temporary_secret
 from bottega.urn import PLATFORM, Urn
 
-SIGNING = "signing"
-"""What the token of a temporary access key is for."""
 _ALGORITHM = "EdDSA"
 _FIRST_KEY = "token-signing-key.pem"
+_LONGEST_CHAIN = 16
+"""So many tokens may be made, each with the one before: a token names them all, and travels in a header."""
 _KEPT_MS = 7 * 86_400_000
 """An earlier signing key is accepted this long after it stopped to sign; no token lives longer."""
 
@@ -116,10 +116,16 @@ class SigningKeys:
     def sign(self, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, self._keys[self._newest], algorithm=_ALGORITHM, headers={"kid": self._newest})
 
-    def secret_of(self, token: str, token_id: str) -> str:
+    def secret_of(self, token: str, account_id: str, token_id: str) -> str:
         """The secret key that goes with a security token: nobody can derive it without the key that signed."""
-        raw = self._of(token).private_bytes_raw()
-        return base64.urlsafe_b64encode(hmac.digest(raw, b"temporary key " + token_id.encode(), "sha256")).decode()[:40]
+        return temporary_secret(_of_account(self._of(token), account_id), token_id)
+
+    def account_secrets(self, account_id: str) -> list[str]:
+        """What the secrets of an account's temporary keys are derived from, in hex, in the order of `public_pems`.
+
+        For the data planes of that account, which check its signatures without asking.
+        """
+        return [_of_account(key, account_id).hex() for key in self._keys.values()]
 
     def _of(self, token: str) -> Ed25519PrivateKey:
         # Tokens of before there were several keys name none: they are of the first.
@@ -167,7 +173,14 @@ class Tokens:
         """A token for `principal`, its scope, agency and limits included; it does not outlive the principal's own.
 
         :param audience: what else than ``X-Auth-Token`` it is for; it is then good for nothing else.
+        :raises Forbidden: it would be made with one that was made with one, and so on, too many times.
         """
+        parents = [*principal.parents, principal.token_id] if principal.token_id else []
+        if len(parents) > _LONGEST_CHAIN:
+            raise Forbidden(
+                f"this token was made with a token, and that with another, {_LONGEST_CHAIN} times; "
+                "make the next one with a password or an access key"
+            )
         now = now_ms() / 1000
         until = now + expires_s
         if principal.expires_at is not None:
@@ -183,70 +196,96 @@ class Tokens:
             "wid": workload_id,
             "pol": session_policy or principal.session_policy,
             "aud": audience,
+            "par": parents,
+            "key": principal.access_key,
         }
         return self.keys.sign({name: value for name, value in claims.items() if value})
 
     def issue_temporary_key(self, principal: Principal, expires_s: float) -> TemporaryKey:
         """An access key that ends by itself. Nothing of it is stored: its security token says all of it."""
-        token = self.issue(principal, expires_s, audience=SIGNING)
+        token = self.issue(principal, expires_s, audience=FOR_SIGNING)
         claims = self.keys.verify(token)
-        secret = self.keys.secret_of(token, claims["jti"])
-        return TemporaryKey(_access_key(claims["jti"]), secret, token, int(claims["exp"] * 1000))
+        secret = self.keys.secret_of(token, claims["acc"], claims["jti"])
+        return TemporaryKey(temporary_access_key(claims["jti"]), secret, token, int(claims["exp"] * 1000))
 
     async def temporary_key(self, access_key: str, security_token: str) -> tuple[Principal, str]:
         """Whose a temporary access key is, and its secret key. Raises InvalidToken, as `holder` does."""
-        principal = await self.holder(security_token, SIGNING)
+        principal = await self.holder(security_token, FOR_SIGNING)
         token_id = principal.token_id or ""
-        if not hmac.compare_digest(access_key.encode(), _access_key(token_id).encode()):
+        if not hmac.compare_digest(access_key.encode(), temporary_access_key(token_id).encode()):
             raise InvalidToken("X-Security-Token is not the one that was issued with this access key")
-        return principal, self.keys.secret_of(security_token, token_id)
+        return principal, self.keys.secret_of(security_token, principal.account_id, token_id)
 
     async def holder(self, token: str, audience: str | None = None) -> Principal:
         """Who holds a token; `expires_at` of it says until when.
 
         Raises InvalidToken (Unauthenticated) when it is malformed, tampered with, expired, revoked, made for something
-        else, or when its user or agency is gone.
+        else, or when its user or agency is gone, or what it was made with.
         """
-        claims = await self.claims(token, audience)
+        claims = self._made_for(token, audience)
         user = await self._user(claims["sub"])
-        if claims["iat"] * 1000 < user.tokens_valid_from:
-            raise InvalidToken("the token was revoked; get a new one")
-        agency_id, token_id, until = claims.get("agy"), claims["jti"], int(claims["exp"] * 1000)
-        agency: Agency | None = None
-        if agency_id:
-            async with self._database.read() as session:
-                agency = await session.get(Agency, agency_id)
-        if agency_id:
-            until = _check_agency(agency, user, claims["acc"], until)
-        workload_id = claims.get("wid")
-        return Principal(
-            agency.account_id if agency else user.account_id,
+        workload_id, agency_id = claims.get("wid"), claims.get("agy")
+        principal = Principal(
+            claims["acc"] if agency_id else user.account_id,
             user.id,
             user.name,
             "workload" if workload_id else "user",
-            user.is_account_root and agency is None,
+            user.is_account_root and agency_id is None,
             claims.get("prj"),
             workload_id,
             claims.get("pol"),
             agency_id,
-            token_id,
-            until,
-            int(claims["iat"] * 1000),
+            claims["jti"],
+            int(claims["exp"] * 1000),
+            round(claims["iat"] * 1000),
+            tuple(claims.get("par", ())),
+            claims.get("key"),
         )
+        return replace(principal, expires_at=await self.check(principal, user))
+
+    async def check(self, principal: Principal, user: User) -> int | None:
+        """Until when (epoch ms) the credential of `principal` is good, unless something ends it before that.
+
+        Raises InvalidToken when something has: see `holder`.
+        """
+        if principal.issued_at is not None and principal.issued_at < user.tokens_valid_from:
+            raise InvalidToken("the token was revoked; get a new one")
+        agency: Agency | None = None
+        async with self._database.read() as session:
+            tokens = (*principal.parents, *((principal.token_id,) if principal.token_id else ()))
+            if tokens:
+                query = select(RevokedToken.token_id).where(col(RevokedToken.token_id).in_(tokens))
+                revoked = (await session.exec(query)).first()
+                if revoked is not None:
+                    what = "the token was" if revoked == principal.token_id else "what this token was made with was"
+                    raise InvalidToken(f"{what} revoked; get a new one")
+            if principal.access_key is not None:
+                key = await session.get(Credential, principal.access_key)
+                if key is None or not key.enabled:
+                    raise InvalidToken("the access key that this token was made with is gone or disabled")
+            if principal.agency_id is not None:
+                agency = await session.get(Agency, principal.agency_id)
+        if principal.agency_id is None:
+            return principal.expires_at
+        return _check_agency(agency, user, principal.account_id, principal.expires_at)
 
     async def claims(self, token: str, audience: str | None = None) -> dict[str, Any]:
         """What a token says that was made for `audience`; whether its subject still exists is the caller's to find out.
 
         Raises InvalidToken when it is malformed, tampered with, expired, revoked or made for something else.
         """
-        claims = self.keys.verify(token)
-        made_for = claims.get("aud")
-        if made_for != audience:
-            wanted = {None: "X-Auth-Token", SIGNING: "X-Security-Token beside a signature"}.get(made_for, made_for)
-            raise InvalidToken(f"this token is for {wanted} and for nothing else")
+        claims = self._made_for(token, audience)
         async with self._database.read() as session:
             if await session.get(RevokedToken, claims["jti"]):
                 raise InvalidToken("the token was revoked; get a new one")
+        return claims
+
+    def _made_for(self, token: str, audience: str | None) -> dict[str, Any]:
+        claims = self.keys.verify(token)
+        made_for = claims.get("aud")
+        if made_for != audience:
+            wanted = {None: "X-Auth-Token", FOR_SIGNING: "X-Security-Token beside a signature"}.get(made_for, made_for)
+            raise InvalidToken(f"this token is for {wanted} and for nothing else")
         return claims
 
     async def revoke(self, tx: Transaction, token: str) -> Principal:
@@ -274,7 +313,7 @@ class Tokens:
             return (await session.exec(query)).all()
 
 
-def _check_agency(agency: Agency | None, user: User, account_id: str, until: int) -> int:
+def _check_agency(agency: Agency | None, user: User, account_id: str, until: int | None) -> int | None:
     """Until when (epoch ms) an agency lets `user` act for `account_id`, at most `until`. Raises InvalidToken."""
     if agency is None or agency.account_id != account_id:
         raise InvalidToken("the agency of these credentials does not exist any more")
@@ -284,12 +323,11 @@ def _check_agency(agency: Agency | None, user: User, account_id: str, until: int
         return until
     if agency.expires_at <= now_ms():
         raise InvalidToken("the agency of these credentials has expired")
-    return min(until, agency.expires_at)
+    return agency.expires_at if until is None else min(until, agency.expires_at)
 
 
-def _access_key(token_id: str) -> str:
-    """Twenty characters, as those of permanent keys."""
-    return f"TK{token_id.upper()}"
+def _of_account(key: Ed25519PrivateKey, account_id: str) -> bytes:
+    return hmac.digest(key.private_bytes_raw(), b"temporary keys of " + account_id.encode(), "sha256")
 
 
 def _key_id(key: Ed25519PrivateKey) -> str:

@@ -171,6 +171,35 @@ def test_events_of_a_closed_workspace_are_not_followed(department: Department) -
     assert (refused.value.status, refused.value.error_code) == (403, "ModelArts.0103")
 
 
+def test_the_lineage_of_what_is_open_leaves_out_what_is_not(department: Department) -> None:
+    """open → secret → derived, and open → seen: an outsider sees the last two of these four only."""
+    running, room = department.tenant.running, department.workspace("PRIVATE")
+    opened, seen, derived = (department.dataset(department.creator, "0", name) for name in ("opened", "seen", "late"))
+    secret = department.dataset(department.creator, room, "secret")
+    urns = {
+        id: f"bottega:dataset:{department.tenant.project_id}:dataset/{id}" for id in (opened, seen, derived, secret)
+    }
+
+    async def link() -> None:
+        platform = running.runtime.platform
+        async with platform.database.transaction() as tx:
+            for source, target in ((opened, secret), (secret, derived), (opened, seen)):
+                await platform.resources.link(tx, urns[source], urns[target], "made from")
+
+    running.run(link())
+
+    def graph(who: Tenant, id: str, direction: str) -> tuple[set[str], int]:
+        found = who.client.get("/v1/{project_id}/lineage", {"urn": urns[id], "direction": direction})
+        return {node["urn"] for node in found["nodes"]}, len(found["edges"])
+
+    assert graph(department.creator, opened, "down") == (set(urns.values()), 3)
+    assert graph(department.outsider, opened, "down") == ({urns[opened], urns[seen]}, 1)
+    assert graph(department.outsider, derived, "up") == ({urns[derived]}, 0)
+    with pytest.raises(ApiFailure) as hidden:
+        graph(department.outsider, secret, "up")
+    assert hidden.value.status == 404
+
+
 def test_a_lost_invitation_counts_at_once(department: Department) -> None:
     room = department.workspace("INTERNAL")
     department.dataset(department.creator, room)

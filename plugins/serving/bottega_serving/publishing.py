@@ -15,10 +15,11 @@ from nats.js.errors import KeyNotFoundError
 from sqlmodel import col, select
 
 from bottega.backends import WorkloadFinished
-from bottega.entities import Credential, Group, GroupMember, Policy, PolicyGrant, User
+from bottega.entities import Credential, Group, GroupMember, Policy, PolicyGrant, Resource, User
 from bottega.errors import ApiError, Unauthenticated
 from bottega.events import Received
 from bottega.iam import PolicyDocument, compile_policies, parse_policy
+from bottega.iam_conditions import ENTERPRISE_PROJECT, RESOURCE_TAG
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.workspaces import Room
@@ -125,6 +126,8 @@ class Publisher:
         rooms = await self._platform.workspaces.rooms(service.project_id)
         room = rooms.get(service.workspace_id, Room(service.project_id))
         async with self._platform.database.read() as session:
+            resource = await session.get(Resource, service.id)
+            tags = resource.tags if resource else {}
             here = User.account_id == service.account_id
             users = (await session.exec(select(User).where(here, col(User.enabled).is_(True)))).all()
             granted = (
@@ -168,7 +171,8 @@ class Publisher:
             held.setdefault(owner, []).append(len(policies))
             policies.append({"name": policy.name, "source": "the user", "document": policy.document})
             parsed.append((parse_policy(policy.document, policy.name), "the user"))
-        if (await self._platform.identity.account(service.account_id)).auth_mode == "loose":
+        account = await self._platform.identity.account(service.account_id)
+        if account.auth_mode == "loose":
             # As a statement it allows what no other one denies, which is what loose authorization means (003 §9).
             for user in users:
                 held.setdefault(user.id, []).append(len(policies))
@@ -198,6 +202,12 @@ class Publisher:
             "keys": secrets,
             "policies": policies,
             "public_keys": tokens.keys.public_pems,
+            "temporary": tokens.keys.account_secrets(service.account_id),
+            "conditions": {
+                "g:DomainName": account.name,
+                ENTERPRISE_PROJECT: room.enterprise_project_id,
+                **{f"{RESOURCE_TAG}{key}": value for key, value in tags.items()},
+            },
             "revoked": await tokens.revoked(),
         }
 

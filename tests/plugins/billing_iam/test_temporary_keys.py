@@ -318,6 +318,58 @@ def test_what_an_access_key_that_ends_has_made_ends_with_it(
     assert call(running, key, "/v1/whoami").status_code == 401
 
 
+def test_what_was_made_with_a_credential_ends_with_it(running: RunningPlatform, tenant: Tenant) -> None:
+    """A token, and with it a token, a temporary key, with that a token: all end with the first one."""
+    url = running.url + "/v3/auth/tokens"
+    user = tenant.user([LIST])
+    own = tenant.client.post("/v3.0/OS-CREDENTIAL/credentials", {"credential": {"user_id": user.user_id}})["credential"]
+
+    def token_by(key: Any) -> str:
+        body = json.dumps({"auth": {"identity": {"methods": ["token"]}}}).encode()
+        json_type, security = {"Content-Type": "application/json"}, getattr(key, "securitytoken", None)
+        headers = signing.sign("POST", url, json_type, body, key.access, key.secret, security_token=security)
+        made = httpx.post(url, headers=headers, content=body)
+        assert made.status_code == 201, made.text
+        return made.headers["X-Subject-Token"]
+
+    def token_with(token: str) -> httpx.Response:
+        return httpx.post(url, json={"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}})
+
+    def key_with(token: str) -> Any:
+        body = {"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}}
+        return SimpleNamespace(**httpx.post(running.url + PATH, json=body).json()["credential"])
+
+    def answers(token: str) -> int:
+        return httpx.get(running.url + "/v1/whoami", headers={"X-Auth-Token": token}).status_code
+
+    first = token_by(SimpleNamespace(**own))
+    second = token_with(first).headers["X-Subject-Token"]
+    key = key_with(second)
+    last = token_by(key)
+    other = token_by(SimpleNamespace(**own))
+    assert [answers(t) for t in (first, second, last, other)] == [200] * 4
+    assert call(running, key, "/v1/whoami").status_code == 200
+    ended = httpx.delete(url, headers={"X-Auth-Token": other, "X-Subject-Token": first})
+    assert ended.status_code == 204, ended.text
+    assert [answers(t) for t in (first, second, last, other)] == [401] * 3 + [200]
+    assert call(running, key, "/v1/whoami").status_code == 401
+    key = key_with(other)
+    tenant.client.put(f"/v3.0/OS-CREDENTIAL/credentials/{own['access']}", {"credential": {"status": "inactive"}})
+    assert answers(other) == 401
+    assert call(running, key, "/v1/whoami").status_code == 401
+
+
+def test_tokens_are_not_made_with_one_another_without_end(running: RunningPlatform, tenant: Tenant) -> None:
+    identity = running.platform().identity
+    token = identity.issue_token(running.run(identity.principal(tenant.user_id)), 600)
+    for number in range(17):
+        body = {"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}}
+        made = httpx.post(f"{running.url}/v3/auth/tokens", json=body)
+        assert made.status_code == (201 if number < 16 else 403), (number, made.text)
+        token = made.headers.get("X-Subject-Token", token)
+    assert "16 times" in made.json()["error_msg"]
+
+
 @pytest.mark.parametrize(
     "identity",
     [
@@ -351,7 +403,7 @@ def test_a_token_may_stand_in_the_body(running: RunningPlatform, tenant: Tenant)
     assert httpx.post(running.url + PATH, content=b"[[[").status_code == 401
 
 
-@pytest.mark.parametrize("end", ["the token is over", "the user is disabled"])
+@pytest.mark.parametrize("end", ["the token is over", "the user is disabled", "the token is revoked"])
 def test_following_events_ends_with_the_credential(
     running: RunningPlatform, tenant: Tenant, moved: Callable[[int], None], end: str
 ) -> None:
@@ -379,6 +431,9 @@ def test_following_events_ends_with_the_credential(
         assert any('"before"' in line for line in lines)
         if end == "the user is disabled":
             running.run(disable())
+        elif end == "the token is revoked":
+            revoking = {"X-Auth-Token": token, "X-Subject-Token": token}
+            assert httpx.delete(f"{running.url}/v3/auth/tokens", headers=revoking).status_code == 204
         else:
             moved(601_000)
         running.run(tell("after"))
@@ -418,3 +473,6 @@ def test_the_command_line_makes_one(running: RunningPlatform, tenant: Tenant, tm
     key = SimpleNamespace(access=made["access_key"], secret=made["secret_key"], securitytoken=made["security_token"])
     assert notebooks(running, key, tenant.project_id).total == 0
     assert call(running, key, f"/v1/{tenant.project_id}/resources").status_code == 403
+    with_it = [*command[:3], "--credentials", str(output), "--json", "whoami"]
+    shown = subprocess.run(with_it, capture_output=True, text=True)
+    assert json.loads(shown.stdout)["user_id"] == tenant.user_id, shown.stderr

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bottega import signing
+from bottega.client import Client, SigningAuth
 from bottega.entities import Policy, PolicyGrant, User, Workspace
 from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
 
@@ -33,6 +34,12 @@ def token_of(running: RunningPlatform, tenant: Tenant, expires_s: float = 600, s
 def with_token(call: Any, token: str, header: str = "X-Auth-Token") -> httpx.Response:
     value = token if header == "X-Auth-Token" else f"Bearer {token}"
     return httpx.post(call.address, json=BODY, headers={header: value})
+
+
+def signed_with(call: Any, user: Tenant, security_token: str | None = None) -> dict[str, str]:
+    host = {"Host": call.address.split("/")[2]}
+    keys = user.access_key, user.secret_key
+    return signing.sign("POST", call.address, host, b"{}", *keys, security_token=security_token)
 
 
 def answers(call: Any, status: int) -> bool:
@@ -81,6 +88,62 @@ def test_tokens_and_signatures(
         refused(httpx.post(call.address, content=b"{}", headers=headers), 401, told)
     changed = httpx.post(call.address, content=b'{"input": [[9]]}', headers=signed(time.time()))
     refused(changed, 401, "does not match")
+
+
+def test_temporary_keys_and_what_ends_them(call: Any, running: RunningPlatform, tenant: Tenant) -> None:
+    user, identity = tenant.user([policy()]), running.platform().identity
+
+    def key(limits: dict[str, Any] | None = None) -> Client:
+        body: dict[str, Any] = {"auth": {"identity": {"methods": ["token"]}}}
+        if limits is not None:
+            body["auth"]["identity"]["policy"] = limits
+        made = user.client.post("/v3.0/OS-CREDENTIAL/securitytokens", body)["credential"]
+        auth = SigningAuth(made["access"], made["secret"], made["securitytoken"])
+        return Client(call.address, tenant.project_id, auth=auth)
+
+    def asked(with_key: Client) -> httpx.Response:
+        return with_key.http.post(call.address, json=BODY)
+
+    good, narrow = key(), key({"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["obs:*:*"]}]})
+    wait_until(lambda: asked(good).status_code == 200)
+    assert asked(good).json() == {"output": [[2.0]]}
+    refused = asked(narrow)
+    assert (refused.status_code, "no statement allows" in refused.text) == (403, True), refused.text
+    sent = asked(good).request.headers
+    security = sent["X-Security-Token"]
+    for headers, told in (
+        ({"X-Auth-Token": security}, "for X-Security-Token beside a signature"),
+        ({**signed_with(call, user), "X-Security-Token": security}, "must be in SignedHeaders"),
+        (signed_with(call, user, security), "not the one that was issued with this access key"),
+        (signed_with(call, user, token_of(running, user)), "for X-Auth-Token and for nothing else"),
+    ):
+        answer = httpx.post(call.address, content=b"{}", headers=headers)
+        assert (answer.status_code, told in answer.text) == (401, True), answer.text
+    # A token ends with the token and with the access key it was made with, and so does the temporary key.
+    first = token_of(running, user)
+    second = identity.issue_token(running.run(identity.authenticate_token(first)), 600)
+    assert with_token(call, second).status_code == 200
+    user.client.request("DELETE", "/v3/auth/tokens", headers={"X-Subject-Token": first})
+    wait_until(lambda: with_token(call, second).status_code == 401)
+    assert asked(good).status_code == 200
+    path = f"/v3.0/OS-CREDENTIAL/credentials/{user.access_key}"
+    tenant.client.put(path, {"credential": {"status": "inactive"}})
+    wait_until(lambda: asked(good).status_code == 401)
+
+
+def test_tags_and_names_count_in_conditions_of_calls(
+    call: Any, server: Any, running: RunningPlatform, tenant: Tenant
+) -> None:
+    young = tenant.user([policy(Condition={"NumberLessThan": {"g:TokenAge": ["600"]}})])
+    named = tenant.user([policy(Condition={"StringEquals": {"g:DomainName": [tenant.name]}})])
+    kept_off = tenant.user([policy(), policy("Deny", Condition={"StringEquals": {"g:ResourceTag/stage": ["prod"]}})])
+    for user in (young, named, kept_off):
+        wait_until(lambda user=user: with_token(call, token_of(running, user)).status_code == 200)  # type: ignore[misc]
+    path = f"/v2/{{project_id}}/modelarts-service-v2/{call.service_id}/tags/create"
+    tenant.client.post(path, {"tags": [{"key": "stage", "value": "prod"}]})
+    running.platform().identity.invalidate()  # else it is published within a minute
+    wait_until(lambda: with_token(call, token_of(running, kept_off)).status_code == 403)
+    assert with_token(call, token_of(running, named)).status_code == 200
 
 
 def test_policies_decide_and_say_why(

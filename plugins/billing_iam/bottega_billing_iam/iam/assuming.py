@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import col, select
 
@@ -50,6 +50,5 @@ async def assume(caller: Caller, claim: AgencyClaim) -> tuple[Principal, Agency]
         raise NotFound(f"account '{place}' has no agency '{claim.agency_name}' that trusts your account")
     # Policies of the trusted account name the agency as the vendor does.
     await caller.check(ASSUME, f"/iam/agencies/{agency.id}")
-    # What is made of it must not outlive the credential it was made with.
-    principal = Principal(agency.account_id, own.user_id, own.user_name, agency_id=agency.id, expires_at=own.expires_at)
-    return principal, agency
+    # The rest stays: what is made of it must not outlive the credential it was made with.
+    return replace(own, account_id=agency.account_id, is_account_root=False, agency_id=agency.id), agency

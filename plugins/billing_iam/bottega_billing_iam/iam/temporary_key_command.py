@@ -20,7 +20,10 @@ def temporary(
     agency: Annotated[str | None, typer.Option(help="Act by this agency …")] = None,
     account: Annotated[str | None, typer.Option(help="… of this account.")] = None,
 ) -> None:
-    """Make a temporary access key, with its security token and the address for S3 tools."""
+    """Make a temporary access key, with its security token and the address for S3 tools.
+
+    The file serves as credentials of this command line, too.
+    """
     if (agency is None) != (account is None):
         raise Invalid("--agency and --account go together")
     client = connect()
@@ -32,6 +35,8 @@ def temporary(
         identity["policy"] = json.loads(policy.read_text("utf-8"))
     made = client.post("/v3.0/OS-CREDENTIAL/securitytokens", {"auth": {"identity": identity}})["credential"]
     key = {
+        "url": client.url,
+        "project_id": client.project_id,
         "access_key": made["access"],
         "secret_key": made["secret"],
         "security_token": made["securitytoken"],
