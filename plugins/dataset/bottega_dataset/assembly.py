@@ -17,15 +17,16 @@ class Assembly:
     """The parts over one platform. They keep nothing between calls, so each hook may have its own."""
 
     publishing: Publishing
+    exports: Exports
     tasks: Tasks
 
     @classmethod
     def of(cls, platform: Platform) -> Assembly:
         kinds = Kinds.of_platform(platform)
-        publishing = Publishing(platform, kinds)
+        publishing, exports = Publishing(platform, kinds), Exports(platform, kinds)
         performers = {
             "import": Imports(platform, kinds).perform,
-            "export": Exports(platform, kinds).perform,
+            "export": exports.perform,
             "publish": publishing.perform,
         }
-        return cls(publishing, Tasks(platform.database, performers, platform.settings.problems_kept))
+        return cls(publishing, exports, Tasks(platform.database, performers, platform.settings.problems_kept))

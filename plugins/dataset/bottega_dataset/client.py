@@ -165,11 +165,69 @@ class Datasets:
         wanted = f"version '{version_name}'" if version_name else "published version"
         raise ApiFailure(404, "ModelArts.0104", f"dataset '{name}' has no {wanted}", "")
 
-    def export(self, name: str, path: str, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
-        """Write a manifest into a folder of object storage; the finished task names it (``manifest_path``)."""
+    def export(
+        self,
+        name: str,
+        path: str = "",
+        *,
+        format: str | None = None,
+        keep_hard: bool = True,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Export below a folder of object storage, wait for it, and return the finished task. Raises TaskFailed.
+
+        :param format: ``coco``, ``yolo``, …; without one a manifest. ``export_path`` or ``manifest_path`` of the
+            answer says where it is; `export_problems` what the format could not carry.
+        :param options: further fields of the API, such as ``export_type=0`` (labeled samples only).
+        """
         where = self._path(name) + "/export-tasks"
-        task = self._client.post(where, {"path": path, **options})
+        params = {"clear_hard_property": not keep_hard, **options.pop("export_params", {})}
+        body = {"path": path, "annotation_format": format, "export_params": params, **options}
+        task = self._client.post(where, body)
         return self._wait(f"{where}/{task['task_id']}", progress)
+
+    def export_to_dataset(
+        self,
+        name: str,
+        new_name: str,
+        work_path: str,
+        *,
+        data_path: str = "",
+        version: str | None = None,
+        **params: Any,
+    ) -> dict[str, Any]:
+        """Make a new dataset of samples of this one, wait until it is whole, and return it. Raises TaskFailed.
+
+        :param data_path: an empty folder the objects are copied to; without one both datasets share them.
+        :param version: also publish a version of this name.
+        :param params: further fields of the API's ``export_params``, such as ``samples=[…]``.
+        """
+        wanted = {
+            "export_dest": "NEW_DATASET",
+            "export_new_dataset_name": new_name,
+            "export_new_dataset_work_path": work_path,
+            "export_dataset_version_name": version,
+            **params,
+        }
+        task = self.export(name, data_path, export_params=wanted)
+        answer: dict[str, Any] = self._client.get(f"{_ALL}/{task['new_dataset_id']}")
+        return answer
+
+    def export_problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
+        """What an export could not carry: `place`, `reason`."""
+        return self._client.pages(f"{self._path(name)}/export-tasks/{task_id}/problems", "problems")
+
+    def stop(self, name: str, task_id: str) -> dict[str, Any]:
+        """Stop an import, whose samples stay, or an export, which leaves nothing. Raises ApiFailure (404, 409)."""
+        base = self._path(name)
+        try:
+            answer: dict[str, Any] = self._client.post(f"{base}/import-tasks/{task_id}/stop", {})
+        except ApiFailure as e:
+            if e.status != 404:
+                raise
+            answer = self._client.post(f"{base}/export-tasks/{task_id}/stop", {})
+        return answer
 
     def read_manifest(self, path: str) -> Iterator[SampleRecord]:
         """The samples of a manifest in object storage, such as a version's ``manifest_path``."""
@@ -189,6 +247,8 @@ class Datasets:
                 return task
             if task["status"] == "FAILED":
                 raise TaskFailed(task["error_msg"])
+            if task["status"] == "STOPPED":
+                raise TaskFailed("it was stopped")
             time.sleep(_POLL_S)
 
     def _path(self, name: str) -> str:

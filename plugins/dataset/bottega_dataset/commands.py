@@ -90,6 +90,7 @@ def import_samples(
     name: str,
     path: Annotated[str, typer.Argument(help="A folder, or a manifest, in object storage.")],
     manifest: Annotated[bool | None, typer.Option(help="Whether it is a manifest (default: by its name).")] = None,
+    format: Annotated[str | None, typer.Option(help="coco, yolo, label-studio, cvat, voc, csv, parquet, …")] = None,
     labels: Annotated[bool, typer.Option(help="Take the labels over too.")] = True,
     hard_only: Annotated[bool, typer.Option(help="Hard examples only.")] = False,
 ) -> None:
@@ -100,7 +101,7 @@ def import_samples(
         task = service.import_from(
             name,
             path,
-            import_type="manifest" if is_manifest else "dir",
+            import_type=format or ("manifest" if is_manifest else "dir"),
             progress=follow,
             import_annotations=labels,
             difficult_only=hard_only,
@@ -161,15 +162,32 @@ def list_versions(name: str) -> None:
 @datasets.command("export")
 def export(
     name: str,
-    path: Annotated[str, typer.Argument(help="Folder in object storage for the manifest.")],
+    path: Annotated[str, typer.Argument(help="Folder in object storage, below which it is written.")],
     version: Annotated[str | None, typer.Option(help="Name of a version (default: the dataset as it is).")] = None,
+    format: Annotated[str | None, typer.Option(help="coco, yolo, label-studio, … (default: a manifest).")] = None,
+    labeled: Annotated[bool, typer.Option("--labeled", help="Labeled samples only.")] = False,
+    images: Annotated[bool, typer.Option(help="Copy the objects too (formats other than manifest).")] = True,
+    train: Annotated[float | None, typer.Option(min=0, max=1, help="Part of each label for training.")] = None,
 ) -> None:
-    """Write a manifest of a dataset, or of one of its versions."""
+    """Write a dataset, or one of its versions, as a manifest or in another format."""
     service = Datasets(connect())
-    options = {"version_id": service.version(name, version)["version_id"]} if version else {}
+    options: dict[str, Any] = {"export_type": 0 if labeled else 2, "export_images": images}
+    if version:
+        options["version_id"] = service.version(name, version)["version_id"]
+    if train is not None:
+        options["export_params"] = {"ratio_sample_usage": True, "train_sample_ratio": f"{train:.4f}"}
     with _following(f"export {name}") as follow:
-        task = service.export(name, path, progress=follow, **options)
-    show(task, ["manifest_path", "finished_sample_count"])
+        task = service.export(name, path, format=format, progress=follow, **options)
+    show(task, ["export_path" if format else "manifest_path", "finished_sample_count", "left_out_sample_count"])
+    if task["problem_count"] and not OPTIONS.as_json:
+        rows = [row for row, _ in zip(service.export_problems(name, task["task_id"]), range(20), strict=False)]
+        show(rows, ["place", "reason"], title="not carried (the first 20)")
+
+
+@datasets.command("stop")
+def stop(name: str, task: Annotated[str, typer.Argument(help="Id of an import or export.")]) -> None:
+    """Stop an import, whose samples stay, or an export, which leaves nothing."""
+    show(Datasets(connect()).stop(name, task), ["task_id", "status"])
 
 
 @datasets.command("delete")

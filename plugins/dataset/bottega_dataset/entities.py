@@ -255,9 +255,10 @@ class DatasetVersion(SQLModel, table=True):
 class Task(SQLModel, table=True):
     """Background work on a dataset: `kind` is ``import``, ``publish`` or ``export``.
 
-    `state` is ``queued``, ``running``, ``completed`` or ``failed``. `cursor` is where to go on after an interruption;
-    `step` counts what was committed, so that two performers of one task cannot both go on.
-    `counts` has ``read``, ``imported``, ``annotated``, ``known``, ``bad`` (import) or ``written`` (export).
+    `state` is ``queued``, ``running``, ``completed``, ``failed`` or ``stopped``. `cursor` is where to
+    go on after an interruption; `step` counts what was committed, so that two performers of one task cannot both go on.
+    `counts` has ``read``, ``imported``, ``annotated``, ``known``, ``bad`` (import) or ``written``, ``left_out`` and
+    ``total`` (export).
     """
 
     __tablename__ = "dataset_task"

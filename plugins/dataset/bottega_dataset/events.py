@@ -60,7 +60,7 @@ class TaskRequested(Event, type="dataset.task.requested.v1"):
 
 
 class TaskFinished(Event, type="dataset.task.finished.v1"):
-    """Background work ended; `state` is ``completed`` or ``failed``, `counts` what it did."""
+    """Background work ended; `state` is ``completed``, ``failed`` or ``stopped``, `counts` what it did."""
 
     task_id: str
     dataset_id: str

@@ -1,4 +1,4 @@
-"""What the dataset plugin lets others bring: types of datasets, and importers of formats.
+"""What the dataset plugin lets others bring: types of datasets, importers and exporters of formats.
 
 A third party's plugin implements these hooks as any other; what it returns is offered by the API at once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,9 @@ from bottega_dataset.label_names import LABEL_NAME, LABEL_RULE
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, SampleRecord
 
 Schema = type[BaseModel]
+
+if TYPE_CHECKING:
+    from bottega_dataset.export_folder import ExportFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,43 @@ class Importer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What to export, and where to.
+
+    `samples` come in the order they were added, some hundred at a time; read each batch before asking for the next.
+    `labels` are the names of the dataset's labels in the order they were made. `options` are the request's
+    ``with_column_header``, ``export_images`` and ``layout`` (``tree`` or ``tile``).
+    """
+
+    name: str
+    dataset_type: DatasetType
+    labels: Sequence[str]
+    samples: AsyncIterator[Sequence[SampleRecord]]
+    folder: ExportFolder
+    options: Mapping[str, Any]
+
+
+class Exporter(Protocol):
+    """Writes one format. `dataset_types` are the codes it can carry, None for every type.
+
+    `export_format` is what a request names it by. Read and written by the same name, a format gives the same samples.
+    """
+
+    @property
+    def export_format(self) -> str: ...
+
+    @property
+    def dataset_types(self) -> frozenset[int] | None: ...
+
+    async def write(self, request: ExportRequest) -> None:
+        """Write all samples into the request's folder, in constant memory.
+
+        What the format cannot carry is told to the folder (`leave_out`, `note`), never dropped in silence.
+        """
+        ...
+
+
 @hookspec
 def bottega_dataset_types() -> Iterable[DatasetType]:
     """Return types of datasets."""
@@ -195,3 +235,8 @@ def bottega_dataset_types() -> Iterable[DatasetType]:
 @hookspec
 def bottega_dataset_importers() -> Iterable[Importer]:
     """Return importers."""
+
+
+@hookspec
+def bottega_dataset_exporters() -> Iterable[Exporter]:
+    """Return exporters."""

@@ -1,4 +1,4 @@
-"""The dataset types and importers that the plugins of this installation bring."""
+"""The dataset types, importers and exporters that the plugins of this installation bring."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from bottega.errors import Invalid, PluginError
 from bottega.platform import Platform
 from bottega.urn import Urn
-from bottega_dataset.extension_points import DatasetType, Importer
+from bottega_dataset.extension_points import DatasetType, Exporter, Importer
 
 
 class Kinds:
-    def __init__(self, types: Iterable[DatasetType], importers: Iterable[Importer]) -> None:
+    def __init__(
+        self, types: Iterable[DatasetType], importers: Iterable[Importer], exporters: Iterable[Exporter] = ()
+    ) -> None:
         self.types: dict[int, DatasetType] = {}
         for kind in types:
             if kind.code in self.types:
@@ -20,11 +22,15 @@ class Kinds:
                 )
             self.types[kind.code] = kind
         self._importers = list(importers)
+        self._exporters = list(exporters)
 
     @classmethod
     def of_platform(cls, platform: Platform) -> Kinds:
-        types = [kind for some in platform.extensions("bottega_dataset_types") for kind in some]
-        return cls(types, [one for some in platform.extensions("bottega_dataset_importers") for one in some])
+        types, importers, exporters = (
+            [one for some in platform.extensions(hook) for one in some]
+            for hook in ("bottega_dataset_types", "bottega_dataset_importers", "bottega_dataset_exporters")
+        )
+        return cls(types, importers, exporters)
 
     def of(self, code: int) -> DatasetType:
         """Raises Invalid for a type nobody brings."""
@@ -41,6 +47,15 @@ class Kinds:
                 return importer
         offered = ", ".join(sorted({one.import_type for one in fitting})) or "none"
         raise Invalid(f"import_type '{import_type}' does not fit {self.of(code).name} datasets; those take: {offered}")
+
+    def exporter(self, export_format: str, code: int) -> Exporter:
+        """Raises Invalid when nothing exports datasets of the type to this format."""
+        fitting = [one for one in self._exporters if one.dataset_types is None or code in one.dataset_types]
+        for exporter in fitting:
+            if exporter.export_format == export_format:
+                return exporter
+        offered = ", ".join(sorted({"manifest", *(one.export_format for one in fitting)}))
+        raise Invalid(f"{self.of(code).name} datasets are not exported as '{export_format}', but as: {offered}")
 
     @staticmethod
     def urn(project_id: str, dataset_id: str) -> str:

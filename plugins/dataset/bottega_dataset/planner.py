@@ -48,9 +48,27 @@ async def plan_import(caller: Caller, body: NewImport) -> Plan:
 
 async def plan_export(caller: Caller, body: NewExport) -> Plan:
     """Raises Invalid for what is no path."""
-    path = ObjectPath.parse(body.path, "path").folder
-    followed = Need(_LIST_EXPORTS, _any_dataset(caller), "the export is followed")
-    return Plan(needs=(followed, *Need.path(path, "the export is written to path", write=True)))
+    needs = [Need(_LIST_EXPORTS, _any_dataset(caller), "the export is followed")]
+    path, work_path = export_paths(body)
+    if path:
+        needs += Need.path(path, "the export is written to path", write=True)
+    if work_path:
+        needs.append(Need(CREATE, f"bottega:dataset:{caller.project_id}:*", "the new dataset is created"))
+        needs += Need.path(work_path, "versions of the new dataset are written to its work_path", write=True)
+    return Plan(needs=tuple(needs))
+
+
+def export_paths(body: NewExport) -> tuple[ObjectPath | None, ObjectPath | None]:
+    """Where an export is written to, and the output folder of a new dataset. Raises Invalid."""
+    params = body.export_params
+    if params.export_dest == "DIR":
+        return ObjectPath.parse(body.path, "path").folder, None
+    if not params.export_new_dataset_name or not params.export_new_dataset_work_path:
+        raise Invalid("a new dataset needs export_new_dataset_name and export_new_dataset_work_path")
+    work_path = ObjectPath.parse(params.export_new_dataset_work_path, "export_new_dataset_work_path").folder
+    path = ObjectPath.parse(body.path, "path").folder if body.path else None
+    check_paths(path, work_path)
+    return path, work_path
 
 
 def planners() -> list[Planner]:

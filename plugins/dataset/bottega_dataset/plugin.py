@@ -79,6 +79,7 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     parts = Assembly.of(platform)
     bus.on_external(TaskRequested, parts.tasks.handle)
     bus.on(TaskFinished, parts.publishing.on_finished)
+    bus.on_external(TaskFinished, parts.exports.on_finished)
 
 
 @hookimpl

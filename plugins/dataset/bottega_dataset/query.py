@@ -37,6 +37,7 @@ class SampleFilter:
     annotator: str | None = None
     usage: str | None = None
     since: int | None = None
+    ids: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if self.state not in (None, "", LABELED, UNLABELED):
@@ -106,6 +107,8 @@ def conditions(dataset: Dataset, wanted: SampleFilter) -> list[ColumnElement[boo
         found.append(col(Sample.usage) == wanted.usage)
     if wanted.since is not None:
         found.append(col(Sample.added_at) >= wanted.since)
+    if wanted.ids:
+        found.append(col(Sample.sample_id).in_(wanted.ids))
     found += _of_annotations(dataset, wanted)
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -114,13 +114,35 @@ class NewVersion(Body):
 
 
 class ExportParams(Body):
+    """`train_sample_ratio` is a number written as a text, as the vendor's clients send it."""
+
+    export_dest: Literal["DIR", "NEW_DATASET"] = "DIR"
+    export_new_dataset_name: str | None = None
+    export_new_dataset_work_path: str | None = None
+    export_dataset_version_name: str | None = None
+    export_dataset_version_format: Literal["Default"] | None = None
+    clear_hard_property: bool = True
+    ratio_sample_usage: bool = False
+    train_sample_ratio: float = Field(1.0, ge=0, le=1)
     sample_state: str | None = None
-    search_conditions: list[dict[str, Any]] = Field(default_factory=list)
+    samples: list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]] = Field(default_factory=list, max_length=10_000)
+    search_conditions: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
 
 
 class NewExport(Body):
-    path: str
+    """`annotation_format` names an exporter (``COCO``, ``VOC``, …); `export_format` is the layout of a folder.
+
+    `export_images` says whether objects are copied beside what is written of them.
+    """
+
+    path: str = ""
     export_type: int = Field(2, ge=0, le=3)
     version_id: str | None = None
     sample_state: str | None = None
+    annotation_format: str | None = None
+    export_format: int | None = Field(None, ge=1, le=2)
+    version_format: Literal["Default", "CSV"] = "Default"
+    with_column_header: bool = True
+    source_type_header: Literal["s3://", "obs://"] = "s3://"
+    export_images: bool = True
     export_params: ExportParams = Field(default_factory=ExportParams)

@@ -29,6 +29,7 @@ ACTIONS = (
     Action("modelarts:dataset:deleteVersion", "Delete versions of a dataset", "dataset", "deleteDatasetVersion"),
     Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
     Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
+    Action("modelarts:dataset:stopTask", "Stop imports and exports", "dataset", "stopTask"),
 )
 
 

@@ -10,11 +10,24 @@ from bottega.objects import ObjectPath
 from bottega_dataset.datasets import Found
 from bottega_dataset.entities import DatasetVersion, Sample, Task, TaskProblem
 from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.requests import ExportParams
 from bottega_dataset.sample import CONTENT, LABELED, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
-_IMPORT_STATES = {"queued": "QUEUING", "running": "RUNNING", "completed": "COMPLETED", "failed": "FAILED"}
-_EXPORT_STATES = {"queued": "INIT", "running": "RUNNING", "completed": "SUCCESSED", "failed": "FAILED"}
+_IMPORT_STATES = {
+    "queued": "QUEUING",
+    "running": "RUNNING",
+    "completed": "COMPLETED",
+    "failed": "FAILED",
+    "stopped": "STOPPED",
+}
+_EXPORT_STATES = {
+    "queued": "INIT",
+    "running": "RUNNING",
+    "completed": "SUCCESSED",
+    "failed": "FAILED",
+    "stopped": "STOPPED",
+}
 _IMPORT_TYPES = {"dir": 0, "manifest": 1}
 _NORMAL, _RELEASING, _IMPORTING = 1, 6, 8
 
@@ -175,17 +188,26 @@ def problem(row: TaskProblem) -> dict[str, Any]:
 
 
 def export_task(task: Task) -> dict[str, Any]:
-    written = task.counts.get("written", 0)
+    """``manifest_path``, ``export_path`` and ``new_dataset_id`` name what was made, whichever it was."""
+    params, counts = task.params, task.counts
     return {
         "task_id": task.id,
         "status": _EXPORT_STATES[task.state],
         "path": vendor_path(task.params["path"]),
         "manifest_path": task.cursor.get("manifest_path"),
-        "export_type": task.params["export_type"],
-        "version_id": task.params.get("version_id"),
+        "export_path": vendor_path(task.cursor.get("folder", "")) or None,
+        "new_dataset_id": task.cursor.get("new_dataset_id"),
+        "export_type": params["export_type"],
+        "annotation_format": params.get("format"),
+        "export_format": params.get("export_format"),
+        "version_format": params.get("version_format"),
+        "version_id": params.get("version_id"),
+        "export_params": {name: params[name] for name in ExportParams.model_fields if name in params},
         "progress": round(task.progress * 100, 2),
-        "finished_sample_count": written,
-        "total_sample_count": written,
+        "finished_sample_count": counts.get("written", 0),
+        "left_out_sample_count": counts.get("left_out", 0),
+        "problem_count": counts.get("bad", 0),
+        "total_sample_count": counts.get("total", 0),
         "create_time": task.created_at,
         "update_time": task.updated_at,
         "error_code": task.error_code,

@@ -9,16 +9,18 @@ from fastapi import APIRouter
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import exports, imports, shapes, tasks, versions
+from bottega_dataset import datasets, exports, imports, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
+from bottega_dataset.export_staging import filters
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.planner import EXPORT, IMPORT, plan_export, plan_import
+from bottega_dataset.planner import EXPORT, IMPORT, export_paths, plan_export, plan_import
 from bottega_dataset.requests import NewExport, NewImport
 
 _IMPORTS = "/v2/{project_id}/datasets/{dataset_id}/import-tasks"
 _EXPORTS = "/v2/{project_id}/datasets/{dataset_id}/export-tasks"
 _DATASET = "dataset/{dataset_id}"
+_STOP = "modelarts:dataset:stopTask"
 
 
 def import_params(body: NewImport) -> dict[str, Any]:
@@ -31,6 +33,19 @@ def import_params(body: NewImport) -> dict[str, Any]:
         "included_labels": [one.name for one in body.included_labels],
         "excluded_labels": [one.name for one in body.excluded_labels],
         "label_format": body.label_format.model_dump(exclude_none=True),
+    }
+
+
+def export_params(body: NewExport) -> dict[str, Any]:
+    """What an export task keeps of its request."""
+    kept = body.export_params.model_dump() | body.model_dump(exclude={"export_params", "annotation_format", "path"})
+    named = (body.annotation_format or "").lower()
+    implied = "csv" if body.version_format == "CSV" else "dir" if body.export_format else exports.MANIFEST
+    return kept | {
+        "path": str(ObjectPath.parse(body.path, "path").folder) if body.path else "",
+        "format": named or implied,
+        "layout": "tile" if body.export_format == 2 else "tree",
+        "sample_state": body.sample_state or body.export_params.sample_state,
     }
 
 
@@ -86,28 +101,46 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             rows = await tasks.problems(session, task_id, page.offset, page.limit)
         return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
 
+    @routes.post(_IMPORTS + "/{task_id}/stop")
+    async def stop_import(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
+        """What was imported stays."""
+        return shapes.import_task(await stopped("import", dataset_id, task_id, caller))
+
+    async def stopped(kind: str, dataset_id: str, task_id: str, caller: Caller) -> Task:
+        async with platform.database.transaction() as tx:
+            found = await service.get(tx.session, caller.project_id, dataset_id)
+            caller.about(resource=found.resource.urn, name=found.resource.name)
+            task = await tasks.get(tx.session, kind, dataset_id, task_id)
+            await tasks.stop(tx, task)
+            return task
+
     @routes.post(_EXPORTS, status_code=201)
     async def start_export(dataset_id: str, body: NewExport, caller: Caller = requires(EXPORT, _DATASET)) -> Any:
-        """Write a manifest of the dataset, or of a version, into the folder `path`."""
-        path = ObjectPath.parse(body.path, "path").folder
+        """Write a manifest of the dataset or of a version, a folder in another format, or a new dataset."""
+        path, work_path = export_paths(body)
+        params = export_params(body)
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             if body.version_id:
                 await versions.get(session, found.dataset, body.version_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
+        if work_path:
+            datasets.check_name(params["export_new_dataset_name"])
+        elif params["format"] != exports.MANIFEST:
+            kinds.exporter(params["format"], found.dataset.dataset_type)
+        filters(params)
         await caller.require((await plan_export(caller, body)).needs)
-        params = {
-            "path": str(path),
-            "export_type": body.export_type,
-            "version_id": body.version_id,
-            "sample_state": body.sample_state or body.export_params.sample_state,
-            "search_conditions": body.export_params.search_conditions,
-        }
-        exports.filters(params)
+        if path and work_path:
+            await exports.check_empty(platform.objects, path)
         async with platform.database.transaction() as tx:
             task = _task("export", caller, dataset_id, params)
             await tasks.request(tx, task)
         return shapes.export_task(task)
+
+    @routes.post(_EXPORTS + "/{task_id}/stop")
+    async def stop_export(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
+        """What was written is removed."""
+        return shapes.export_task(await stopped("export", dataset_id, task_id, caller))
 
     @routes.get(_EXPORTS)
     async def list_exports(
@@ -127,6 +160,20 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
             return shapes.export_task(await tasks.get(session, "export", dataset_id, task_id))
+
+    @routes.get(_EXPORTS + "/{task_id}/problems")
+    async def export_problems(
+        dataset_id: str,
+        task_id: str,
+        page: Page = paging(default=100),
+        caller: Caller = requires("modelarts:dataset:listExports", _DATASET),
+    ) -> Any:
+        """What the format could not carry. The first ones are kept (``problems_kept``), all are counted."""
+        async with platform.database.read() as session:
+            await service.get(session, caller.project_id, dataset_id)
+            task = await tasks.get(session, "export", dataset_id, task_id)
+            rows = await tasks.problems(session, task_id, page.offset, page.limit)
+        return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
 
     return routes
 

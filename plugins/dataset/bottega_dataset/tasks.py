@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import func, insert, update
+from sqlalchemy import delete, func, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from bottega.bus import Retry
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Database, Transaction
-from bottega.errors import ApiError, NotFound, Unavailable
+from bottega.errors import ApiError, Conflict, NotFound, Unavailable
 from bottega.events import Received
 from bottega.urn import Urn
 from bottega_dataset.entities import Dataset, Task, TaskProblem
@@ -28,7 +28,7 @@ Performer = Callable[["Running"], Awaitable[None]]
 
 
 class Superseded(Exception):
-    """Another performer has taken the task on; this one stops."""
+    """Another performer has taken the task on, or it was stopped; this one stops."""
 
 
 def urn_of(task: Task) -> str:
@@ -64,6 +64,22 @@ async def listing(
 async def unfinished(session: AsyncSession, dataset_ids: Sequence[str]) -> list[Task]:
     query = select(Task).where(col(Task.dataset_id).in_(dataset_ids), col(Task.state).in_(UNFINISHED))
     return list((await session.exec(query)).all())
+
+
+async def stop(tx: Transaction, task: Task) -> None:
+    """End a task where it is; whoever performs it finds that out when it next commits.
+
+    Raises Conflict when it has ended.
+    """
+    query = (
+        update(Task)
+        .where(col(Task.id) == task.id, col(Task.state).in_(UNFINISHED))
+        .values(state="stopped", step=Task.step + 1, updated_at=now_ms(), finished_at=now_ms())
+    )
+    if (await tx.session.exec(query)).rowcount != 1:
+        raise Conflict(f"{task.kind} task '{task.id}' has ended; there is nothing to stop")
+    await tx.session.refresh(task)
+    tx.emit(_finished(task, "stopped", task.counts), urn_of(task))
 
 
 async def problems(session: AsyncSession, task_id: str, offset: int, limit: int) -> Sequence[TaskProblem]:
@@ -115,19 +131,15 @@ class Running:
         if rows:
             await tx.session.exec(insert(TaskProblem), params=rows)
         if state == "completed":
-            tx.emit(
-                TaskFinished(
-                    task_id=task.id,
-                    dataset_id=task.dataset_id,
-                    kind=task.kind,
-                    state=state,
-                    counts=counts,
-                    error_msg=None,
-                ),
-                urn_of(task),
-            )
+            tx.emit(_finished(task, state, counts), urn_of(task))
         for name, value in values.items():
             setattr(task, name, value)
+
+    async def restart(self, tx: Transaction) -> None:
+        """Begin anew: what was counted and found before counts no more."""
+        self.task.counts = {}
+        await tx.session.exec(delete(TaskProblem).where(col(TaskProblem.task_id) == self.task.id))
+        await self.commit(tx, progress=0.0)
 
 
 class Tasks:
@@ -183,15 +195,20 @@ class Tasks:
         async with self._database.transaction() as tx:
             row = await tx.session.get(Task, task.id)
             assert row is not None
+            if row.state not in UNFINISHED:
+                return
             row.state, row.error_code, row.error_msg = "failed", error.code, error.message
             row.updated_at = row.finished_at = now_ms()
             tx.session.add(row)
-            finished = TaskFinished(
-                task_id=row.id,
-                dataset_id=row.dataset_id,
-                kind=row.kind,
-                state="failed",
-                counts=row.counts,
-                error_msg=error.message,
-            )
-            tx.emit(finished, urn_of(row))
+            tx.emit(_finished(row, "failed", row.counts, error.message), urn_of(row))
+
+
+def _finished(task: Task, state: str, counts: dict[str, int], error_msg: str | None = None) -> TaskFinished:
+    return TaskFinished(
+        task_id=task.id,
+        dataset_id=task.dataset_id,
+        kind=task.kind,
+        state=state,
+        counts=counts,
+        error_msg=error_msg,
+    )
