@@ -1,4 +1,4 @@
-"""What every dataset type and every importer must do. Subclass these in your tests::
+"""What every dataset type, importer and exporter must do. Subclass these in your tests::
 
 class TestSounds(DatasetTypeContract):
     code = 200
@@ -23,12 +23,13 @@ from bottega.errors import ApiError
 from bottega.objects import ObjectPath
 from bottega.testing.running import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
-from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest
+from bottega_dataset.extension_points import DatasetType, Exporter, Importer, ImportRequest
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.manifest import TYPE_PREFIX, format_line
 from bottega_dataset.sample import Annotation, BadSample, Chunk, SampleRecord, identity
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FORMAT = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class DatasetTypeContract:
@@ -164,7 +165,7 @@ class ImporterContract:
     def test_it_describes_itself(self, running: RunningPlatform) -> None:
         importer = self.importer(running)
         assert importer.import_type == self.import_type
-        assert _NAME.fullmatch(importer.import_type), f"import_type '{importer.import_type}'"
+        assert _FORMAT.fullmatch(importer.import_type), f"import_type '{importer.import_type}'"
         codes = importer.dataset_types
         assert codes is None or self.code in codes
         assert set(codes or ()) <= set(Kinds.of_platform(running.platform("dataset")).types), "a type nobody brings"
@@ -203,3 +204,85 @@ class ImporterContract:
         with pytest.raises(ApiError) as refused:
             self.read(running, ObjectPath("bottega-no-such-bucket", f"in/{self.path}"), {})
         assert "bottega-no-such-bucket" in refused.value.message
+
+
+class ExporterContract:
+    """Tests of `Exporter`, on the platform of the ``running`` fixture, where its plugin must be on.
+
+    An importer whose ``import_type`` is the exporter's ``export_format`` must read what it wrote, from the folder or
+    from the file `reads` in it.
+    """
+
+    export_format: str
+    code: int
+    reads: str = ""
+
+    def objects(self) -> Mapping[str, bytes]:
+        """The objects the samples lie in, by name; for texts there are none."""
+        return {}
+
+    def samples(self, folder: str) -> Sequence[SampleRecord]:
+        """Samples the format carries whole, most of them labeled; their objects lie below `folder`."""
+        raise NotImplementedError("a subclass gives what is to be exported")
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        """Samples that fit the dataset type, and that the format cannot carry, or not whole."""
+        return ()
+
+    def exporter(self, running: RunningPlatform) -> Exporter:
+        return Kinds.of_platform(running.platform("dataset")).exporter(self.export_format, self.code)
+
+    def test_it_describes_itself(self, running: RunningPlatform) -> None:
+        exporter = self.exporter(running)
+        assert _FORMAT.fullmatch(exporter.export_format), f"export_format '{exporter.export_format}'"
+        codes = exporter.dataset_types
+        assert codes is None or self.code in codes
+        assert set(codes or ()) <= set(Kinds.of_platform(running.platform("dataset")).types), "a type nobody brings"
+
+    def test_what_it_wrote_is_read_again(self, tenant: Tenant, bucket: str) -> None:
+        datasets, given = self._filled(tenant, bucket, self.samples(f"s3://{bucket}/in/"))
+        for images in (False, True):
+            task = datasets.export("mine", f"/{bucket}/out/{images}/", format=self.export_format, export_images=images)
+            problems = list(datasets.export_problems("mine", task["task_id"]))
+            assert (problems, task["finished_sample_count"]) == ([], len(given)), "all of it can be carried"
+            report = json.loads(tenant.objects.get(f"s3:/{task['export_path']}export.json"))
+            assert (report["format"], report["samples"], report["left_out"]) == (self.export_format, len(given), 0)
+            name = f"again-{images}"
+            datasets.create(name, f"/{bucket}/again/{images}/", dataset_type=self.code)
+            read = datasets.import_from(name, task["export_path"] + self.reads, import_type=self.export_format)
+            assert list(datasets.problems(name, read["task_id"])) == []
+            assert self._said(datasets, name) == self._said(datasets, "mine")
+
+    def test_what_it_cannot_carry_is_told(self, tenant: Tenant, bucket: str) -> None:
+        misfits = self.misfits(f"s3://{bucket}/in/")
+        datasets, _ = self._filled(tenant, bucket, [*self.samples(f"s3://{bucket}/in/")[:1], *misfits])
+        task = datasets.export("mine", f"/{bucket}/out/", format=self.export_format)
+        places = {problem["place"] for problem in datasets.export_problems("mine", task["task_id"])}
+        assert places == {one.source for one in misfits}, "each sample that is not carried whole is named"
+        assert task["finished_sample_count"] + task["left_out_sample_count"] == 1 + len(misfits)
+
+    def _filled(
+        self, tenant: Tenant, bucket: str, given: Sequence[SampleRecord]
+    ) -> tuple[Datasets, Sequence[SampleRecord]]:
+        """A dataset ``mine`` of these samples."""
+        folder = f"s3://{bucket}/in/"
+        objects = {folder + name: data for name, data in self.objects().items()}
+        tenant.objects.put_many(objects | {f"s3://{bucket}/all.manifest": b"".join(map(format_line, given))})
+        datasets = Datasets(tenant.client)
+        datasets.create("mine", f"/{bucket}/work/", dataset_type=self.code)
+        task = datasets.import_from("mine", f"s3://{bucket}/all.manifest", import_type="manifest")
+        assert list(datasets.problems("mine", task["task_id"])) == [], "the suite's samples fit the dataset type"
+        return datasets, given
+
+    @staticmethod
+    def _said(datasets: Datasets, name: str) -> list[tuple[str, Any]]:
+        """What is said of each sample, named by its text or by the last part of its object's name."""
+        path = datasets.export(name, datasets.get(name)["work_path"])["manifest_path"]
+        found = [
+            (
+                record.source if record.is_text else record.source.rpartition("/")[2],
+                [(a.type, a.name, a.property, a.id, a.confidence) for a in record.annotations],
+            )
+            for record in datasets.read_manifest(path)
+        ]
+        return sorted(found, key=lambda one: one[0])

@@ -10,11 +10,11 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega_dataset import export_folder, labels, samples, versions
 from bottega_dataset.datasets import Datasets, Found
-from bottega_dataset.entities import Task
+from bottega_dataset.entities import Label, Task
 from bottega_dataset.events import LabelsChanged
 from bottega_dataset.export_folder import ExportFolder
 from bottega_dataset.export_staging import Staged
-from bottega_dataset.extension_points import ImportRequest
+from bottega_dataset.extension_points import DatasetType, ImportRequest
 from bottega_dataset.import_manifest import ManifestImporter
 from bottega_dataset.imports import Rights
 from bottega_dataset.kinds import Kinds
@@ -62,8 +62,10 @@ class NewDatasets:
                 user_id=task.user_id,
                 workspace_id=source.resource.workspace_id,
             )
+            assert made.dataset.key is not None
             for one in await labels.of_dataset(tx.session, source.dataset):
-                await labels.add(tx.session, made.dataset, one.name, one.property, one.attributes)
+                kept = one.model_dump(exclude={"key", "dataset_key"})
+                tx.session.add(Label(dataset_key=made.dataset.key, **kept))
             cursor = {"new_dataset_id": made.dataset.id, "manifest": str(manifest), "within": {}}
             await running.commit(tx, cursor=cursor, counted={"total": staged.total})
         await self.fill(running)
@@ -91,7 +93,7 @@ class NewDatasets:
                 found, folder.problems = [*folder.problems, *chunk.problems], []
                 cursor = {**cursor, "within": dict(chunk.cursor)}
                 counted = {"written": len(records), "left_out": len(chunk.samples) - len(records)}
-                await self._add(running, made, records, cursor, counted, found, chunk.progress)
+                await self._add(running, made, kind, records, cursor, counted, found, chunk.progress)
         async with self._platform.database.transaction() as tx:
             current = await self._datasets.get(tx.session, task.project_id, made.dataset.id)
             if params.get("export_dataset_version_name"):
@@ -128,6 +130,7 @@ class NewDatasets:
         self,
         running: Running,
         made: Found,
+        kind: DatasetType,
         records: list[SampleRecord],
         cursor: dict[str, Any],
         counted: dict[str, int],
@@ -135,7 +138,7 @@ class NewDatasets:
         progress: float | None,
     ) -> None:
         async with self._platform.database.transaction() as tx:
-            added = await samples.add(tx.session, made.dataset, records)
+            added = await samples.add(tx.session, made.dataset, kind, records)
             await running.commit(tx, cursor=cursor, counted=counted, progress=progress, found=found)
             if added.new_labels:
                 tx.emit(LabelsChanged(dataset_id=made.dataset.id, created=added.new_labels), made.resource.urn)
