@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bottega.client import ApiFailure, Client
@@ -23,6 +24,7 @@ from bottega_dataset.transfer import Objects
 
 _ALL = "/v2/{project_id}/datasets"
 _POLL_S = 0.2
+_FILES_AT_ONCE, _THREADS = 256, 16
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with the task as the API shows it, each time it was asked for."""
@@ -230,13 +232,32 @@ class Datasets:
         return answer
 
     def read_manifest(self, path: str) -> Iterator[SampleRecord]:
-        """The samples of a manifest in object storage, such as a version's ``manifest_path``."""
+        """The samples of a manifest in object storage, such as a version's ``manifest_path``.
+
+        Annotations that lie in PASCAL VOC files are read from there.
+        """
         rest = b""
         for piece in self.objects.stream(path):
             *lines, rest = (rest + piece).split(b"\n")
-            yield from (parse_line(line) for line in lines if line.strip())
+            yield from self._expanded([parse_line(line) for line in lines if line.strip()])
         if rest.strip():
-            yield parse_line(rest)
+            yield from self._expanded([parse_line(rest)])
+
+    def _expanded(self, records: Sequence[SampleRecord]) -> Iterator[SampleRecord]:
+        from bottega_dataset.types.image import ImageSegmentation, ObjectDetection
+
+        kinds = {kind.annotation_type: kind for kind in (ObjectDetection(), ImageSegmentation())}
+        for at in range(0, len(records), _FILES_AT_ONCE):
+            some = records[at : at + _FILES_AT_ONCE]
+            located = {a.loc: "" for r in some for a in r.annotations if a.loc and a.type in kinds}
+            if not located:
+                yield from some
+                continue
+            with ThreadPoolExecutor(_THREADS) as threads:
+                files = dict(zip(located, threads.map(self.objects.read, located), strict=True))
+            for record in some:
+                own = {a.loc: files[a.loc] for a in record.annotations if a.loc in files}
+                yield kinds[record.annotations[0].type].expanded(record, own) if own else record
 
     def _wait(self, path: str, progress: Progress | None) -> dict[str, Any]:
         while True:

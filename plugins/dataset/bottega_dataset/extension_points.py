@@ -112,22 +112,27 @@ class DatasetType:
                 kind.schema.model_validate(one.property or {})
             except ValidationError as e:
                 raise BadSample(f"{where}.property{_reason(e)}") from None
+        if one.loc is not None:
+            raise BadSample(f"{where}.annotation-loc is not read in {self.name} datasets")
 
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         """The record with what its annotation files (`Annotation.loc`) say in their place, as a dataset keeps it.
 
         Raises BadSample, naming the file, when one cannot be read.
         """
-        if files:
-            raise BadSample(f"annotation-loc is not read in {self.name} datasets")
-        return record
+        raise BadSample(f"annotation-loc is not read in {self.name} datasets")
 
     def published(self, record: SampleRecord, folder: ObjectPath) -> tuple[SampleRecord, Mapping[ObjectPath, bytes]]:
         """The record as a version's manifest has it, and the files to write beside it: what `expanded` takes back.
 
-        `record.id` is set and unique in the dataset. The same record and folder give the same bytes for ever.
+        The same record and folder give the same bytes for ever.
         """
         return record, {}
+
+    @cached_property
+    def has_files(self) -> bool:
+        """Whether annotations may lie in files of their own."""
+        return type(self).expanded is not DatasetType.expanded
 
     @property
     def _named(self) -> str:

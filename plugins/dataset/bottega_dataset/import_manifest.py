@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from bottega_dataset import annotation_files
 from bottega_dataset.extension_points import ImportRequest, check
 from bottega_dataset.manifest import MAX_LINE, ManifestReader, parse_line
 from bottega_dataset.sample import BadSample, Chunk, Problem, SampleRecord
@@ -21,6 +22,10 @@ class ManifestImporter:
     dataset_types = None
 
     async def read(self, request: ImportRequest, cursor: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        if request.dataset_type.has_files:
+            async for chunk in annotation_files.read_manifest(request, cursor):
+                yield chunk
+            return
         number: int = cursor.get("line", 0)
         reader = ManifestReader(request.store, request.path, offset=cursor.get("offset", 0), etag=cursor.get("etag"))
         samples: list[SampleRecord] = []

@@ -33,7 +33,8 @@ class Imports:
         path = ObjectPath.parse(task.params["import_path"], "import_path")
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
         await rights.check(path)
-        request = ImportRequest(path, kind, self._platform.objects, dataset.label_format | task.params["label_format"])
+        formats = dataset.label_format | task.params["label_format"]
+        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason)
         async for chunk in importer.read(request, task.cursor):
             refused = [(record, await rights.refusal(record)) for record in chunk.samples]
             allowed = [record for record, reason in refused if reason is None]
@@ -79,7 +80,7 @@ class Rights:
 
     async def check(self, path: ObjectPath) -> None:
         """Raises Forbidden."""
-        reason = await self._refusal(path)
+        reason = await self.reason(path)
         if reason:
             raise Forbidden(reason)
 
@@ -88,9 +89,10 @@ class Rights:
         if not record.source.startswith("s3://"):
             return None
         bucket, _, key = record.source[5:].partition("/")
-        return await self._refusal(ObjectPath(bucket, key))
+        return await self.reason(ObjectPath(bucket, key))
 
-    async def _refusal(self, path: ObjectPath) -> str | None:
+    async def reason(self, path: ObjectPath) -> str | None:
+        """Why an object must not be read; None when it may."""
         if await self._identity.bucket_account(path.bucket) != self._principal.account_id:
             return f"bucket '{path.bucket}' is not one of yours"
         if self._principal.is_account_root:

@@ -18,12 +18,12 @@ from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn
-from bottega_dataset import labels, samples, tasks
+from bottega_dataset import annotation_files, labels, samples, tasks
 from bottega_dataset.entities import Dataset, DatasetVersion, Task
 from bottega_dataset.events import TaskFinished, VersionDeleted, VersionPublished
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.query import SampleFilter
-from bottega_dataset.sample import SampleRecord
+from bottega_dataset.sample import SampleRecord, identity
 from bottega_dataset.snapshot import ManifestFile, Split, read, snapshot
 from bottega_dataset.tasks import Running
 
@@ -220,6 +220,8 @@ class Publishing:
                         records.append(self._published(record, usage, version.options))
                     if version.options.get("export_images"):
                         records = await self._copied(records, target)
+                    if kind.has_files:
+                        records = await annotation_files.publish(self._platform.objects, kind, records, target)
                     file.write(records)
             await self._platform.objects.upload(file.finish(), manifest, "application/json-lines")
         async with self._platform.database.transaction() as tx:
@@ -247,7 +249,7 @@ class Publishing:
 
         async def copy(index: int, record: SampleRecord) -> None:
             path = ObjectPath.parse(record.source, "source")
-            to = target / f"{record.id}-{path.name}"
+            to = target / f"{identity(record).hex()}-{path.name}"
             await self._platform.objects.put(to, await self._platform.objects.get(path))
             copied[index] = replace(record, source=str(to))
 

@@ -15,7 +15,7 @@ class Classification(DatasetType):
         own = self.annotation_type
         names = set()
         for index, one in enumerate(record.annotations):
-            if one.type != own or not LABEL_NAME.fullmatch(one.name):
+            if one.type != own or one.loc is not None or not LABEL_NAME.fullmatch(one.name):
                 self.check_annotation(one, f"annotation[{index}]")
             if one.name in names:
                 raise BadSample(f"annotation[{index}] puts label '{one.name}' on the sample a second time")

@@ -7,6 +7,7 @@ from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.sample import SIZE, BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
 from bottega_dataset.types.geometry import FEATURE, MASK, SHAPE, AreaProperty, ShapeProperty, check_shape
+from bottega_dataset.types.located import LocatedInVoc
 from bottega_dataset.types.masks import check_mask
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -22,7 +23,7 @@ class ImageClassification(Classification):
     layout = "The folder an image lies in is its label (Cat/10.jpg); images beside those folders are unlabeled."
 
 
-class ObjectDetection(DatasetType):
+class ObjectDetection(LocatedInVoc):
     """Shapes on an image, each with a label."""
 
     code = 1
@@ -41,7 +42,7 @@ class ObjectDetection(DatasetType):
             check_shape(one.property[SHAPE], one.property[FEATURE], size, f"annotation[{index}].property")
 
 
-class ImageSegmentation(DatasetType):
+class ImageSegmentation(LocatedInVoc):
     """Areas of an image, each with a label: a polygon, a mask, or both."""
 
     code = 3

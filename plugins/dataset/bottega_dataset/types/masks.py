@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ from bottega_dataset.sample import BadSample
 from bottega_dataset.types.geometry import MASK
 
 MOST_PIXELS = 1 << 28
+DRAWN = 255
+"""Masks that fit in one picture."""
 _LONGEST_RUN = 64
 """Bits; a count of more than these is no count."""
 
@@ -69,3 +73,41 @@ def _uncompressed(text: str, place: str) -> list[int]:
     if shift:
         raise BadSample(f"{place}: counts ends in the middle of a number")
     return counts
+
+
+def draw(masks: Sequence[Any]) -> bytes:
+    """A PNG of masks in COCO's form of one size, the one at n in VOC's color n + 1; later ones cover earlier ones.
+
+    What is no mask (None) is not drawn, but counted.
+    """
+    height = width = 0
+    columns = bytearray()
+    for color, mask in enumerate(masks, 1):
+        if mask is None:
+            continue
+        height, width, counts = run_lengths(mask, MASK)
+        if not columns:
+            columns = bytearray(height * width)
+        at = 0
+        for index, count in enumerate(counts):
+            if index % 2:
+                columns[at : at + count] = bytes([color]) * count
+            at += count
+    rows = b"".join(b"\0" + bytes(columns[y::height]) for y in range(height))
+    palette = b"".join(bytes(color_of(n)) for n in range(len(masks) + 1))
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows, 6)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+def color_of(number: int) -> tuple[int, int, int]:
+    """PASCAL VOC's color map: red, green and blue of a number from 0 to 255."""
+    red = green = blue = 0
+    for place in range(8):
+        red |= (number & 1) << (7 - place)
+        green |= (number >> 1 & 1) << (7 - place)
+        blue |= (number >> 2 & 1) << (7 - place)
+        number >>= 3
+    return red, green, blue
