@@ -18,6 +18,8 @@ from bottega_dataset.label_names import LABEL_NAME, LABEL_RULE
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, SampleRecord
 
 Schema = type[BaseModel]
+Refusal = Callable[[ObjectPath], Awaitable[str | None]]
+"""Why a path must not be read by the one who asked, None when it may."""
 
 if TYPE_CHECKING:
     from bottega_dataset.export_folder import ExportFolder
@@ -162,7 +164,7 @@ class ImportRequest:
     dataset_type: DatasetType
     store: ObjectStore
     label_format: Mapping[str, Any]
-    refusal: Callable[[ObjectPath], Awaitable[str | None]] = _anything
+    refusal: Refusal = _anything
 
 
 def check(kind: DatasetType, record: SampleRecord) -> SampleRecord:
