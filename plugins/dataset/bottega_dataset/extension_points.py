@@ -23,6 +23,7 @@ Refusal = Callable[[ObjectPath], Awaitable[str | None]]
 
 if TYPE_CHECKING:
     from bottega_dataset.export_folder import ExportFolder
+    from bottega_dataset.processing.processors import Processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +248,8 @@ def bottega_dataset_importers() -> Iterable[Importer]:
 @hookspec
 def bottega_dataset_exporters() -> Iterable[Exporter]:
     """Return exporters."""
+
+
+@hookspec
+def bottega_dataset_processors() -> Iterable[Processor]:
+    """Return operators of processing tasks (`bottega_dataset.processing.processors.Processor`)."""

@@ -8,6 +8,9 @@ from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega_dataset import dataset_routes, label_routes, sample_routes, task_routes, version_routes
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.processing import routes as processing_routes
+from bottega_dataset.processing.planner import ProcessingPlanner
+from bottega_dataset.processing.processors import Processors
 
 ACTIONS = (
     Action("modelarts:dataset:create", "Create datasets", "dataset", "createDataset"),
@@ -30,6 +33,7 @@ ACTIONS = (
     Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
     Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
     Action("modelarts:dataset:stopTask", "Stop imports and exports", "dataset", "stopTask"),
+    *processing_routes.ACTIONS,
 )
 
 
@@ -38,4 +42,7 @@ def router(platform: Platform) -> APIRouter:
     routes = APIRouter()
     for part in (dataset_routes, label_routes, sample_routes, version_routes, task_routes):
         routes.include_router(part.router(platform, kinds))
+    processors = Processors.of_platform(platform)
+    planner = ProcessingPlanner(platform, kinds, processors)
+    routes.include_router(processing_routes.router(platform, planner, processors))
     return routes
