@@ -8,8 +8,6 @@ from bottega.platform import Platform
 from bottega_dataset.exports import Exports
 from bottega_dataset.imports import Imports
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.processing.preparation import Preparation
-from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.tasks import Tasks
 from bottega_dataset.versions import Publishing
 
@@ -20,8 +18,6 @@ class Assembly:
 
     publishing: Publishing
     exports: Exports
-    preparation: Preparation
-    settlement: Settlement
     tasks: Tasks
 
     @classmethod
@@ -33,6 +29,4 @@ class Assembly:
             "export": exports.perform,
             "publish": publishing.perform,
         }
-        preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
-        work = Tasks(platform.database, performers, platform.settings.problems_kept)
-        return cls(publishing, exports, preparation, settlement, work)
+        return cls(publishing, exports, Tasks(platform.database, performers, platform.settings.problems_kept))

@@ -14,10 +14,10 @@ from bottega.platform import Platform
 from bottega_dataset import datasets, imports, labels, samples, shapes, tasks
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
-from bottega_dataset.events import LabelsChanged
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.label_routes import add_labels_to, change_labels_of, remove_labels_of
 from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
-from bottega_dataset.requests import DatasetChange, LabelBody, NewDataset, NewImport
+from bottega_dataset.requests import DatasetChange, NewDataset, NewImport
 from bottega_dataset.task_routes import import_params
 
 _ONE = "/v2/{project_id}/datasets/{dataset_id}"
@@ -53,7 +53,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 workspace_id=workspace_of(body.workspace_id),
             )
             caller.about(resource=found.resource.urn, name=body.dataset_name)
-            await _add_labels(tx, found, body.labels)
+            await add_labels_to(tx, found, body.labels, kinds.of(body.dataset_type))
             task_id = None
             if data_path:
                 wanted = NewImport(import_path=str(data_path), import_annotations=body.import_annotations)
@@ -118,22 +118,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 description=body.description,
                 current_version_id=body.current_version_id,
             )
-            await _add_labels(tx, found, body.add_labels)
-            changed = {
-                one.name: await labels.change(tx.session, found.dataset, one.name, one.property)
-                for one in body.update_labels
-            }
-            gone = [one.name for one in body.delete_labels]
-            if gone:
-                await labels.remove(tx.session, found.dataset, gone, with_samples=False)
-            if changed or gone:
-                event = LabelsChanged(
-                    dataset_id=dataset_id,
-                    renamed={old: new for old, new in changed.items() if old != new},
-                    updated=list(changed.values()),
-                    deleted=gone,
-                )
-                tx.emit(event, found.resource.urn)
+            await add_labels_to(tx, found, body.add_labels, kinds.of(found.dataset.dataset_type))
+            user = caller.principal.user_name
+            if body.update_labels:
+                await change_labels_of(tx, found, body.update_labels, user)
+            if body.delete_labels:
+                gone = [(one.name, one.type) for one in body.delete_labels]
+                await remove_labels_of(tx, found, gone, user, with_samples=False)
         return {"dataset_id": dataset_id}
 
     @routes.delete(_ONE, status_code=204, response_class=Response)
@@ -170,13 +161,6 @@ async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -
         )
         for one in found
     ]
-
-
-async def _add_labels(tx: Transaction, found: Found, wanted: Sequence[LabelBody]) -> None:
-    for label in wanted:
-        await labels.add(tx.session, found.dataset, label.name, label.property, label.attributes)
-    if wanted:
-        tx.emit(LabelsChanged(dataset_id=found.dataset.id, created=[w.name for w in wanted]), found.resource.urn)
 
 
 async def _import(tx: Transaction, kinds: Kinds, dataset: Dataset, wanted: NewImport, caller: Caller) -> str:

@@ -18,14 +18,19 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega_dataset import samples
 from bottega_dataset.entities import (
-    SAMPLES_PER_DATASET,
     AnnotationRow,
     Dataset,
+    DatasetChange,
     DatasetVersion,
     Label,
+    Revision,
     Sample,
+    SavedFilter,
+    Signature,
+    Suggestion,
 )
 from bottega_dataset.events import DatasetCreated, DatasetDeleted, DatasetUpdated
+from bottega_dataset.query import span
 from bottega_dataset.versions import NORMAL
 from bottega_dataset.versions import get as get_version
 
@@ -190,10 +195,11 @@ class Datasets:
                 entry = await self._platform.resources.get(tx.session, "version", resource.project_id, version.id)
                 await self._platform.resources.delete(tx, entry)
             await tx.session.delete(version)
-        first = dataset.key * SAMPLES_PER_DATASET
-        mine = col(AnnotationRow.sample_key).between(first, first + SAMPLES_PER_DATASET - 1)
-        await tx.session.exec(delete(AnnotationRow).where(mine))
-        await tx.session.exec(delete(Sample).where(col(Sample.dataset_key) == dataset.key))
+        first, last = span(dataset)
+        for table in (AnnotationRow, Revision, Suggestion, Signature):
+            await tx.session.exec(delete(table).where(col(table.sample_key).between(first, last)))
+        for own in (Sample, DatasetChange, SavedFilter):
+            await tx.session.exec(delete(own).where(col(own.dataset_key) == dataset.key))
         await tx.session.exec(delete(Label).where(col(Label.dataset_key) == dataset.key))
         await tx.session.delete(dataset)
         await self._platform.resources.delete(tx, resource)

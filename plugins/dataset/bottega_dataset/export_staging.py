@@ -14,12 +14,13 @@ from bottega.database import AsyncSession
 from bottega.errors import Invalid
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import annotation_files, versions
+from bottega_dataset import versions
 from bottega_dataset.entities import Dataset
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import parse_line
-from bottega_dataset.query import SampleFilter, narrowed
+from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord, identity
+from bottega_dataset.search import narrowed
 from bottega_dataset.snapshot import ManifestFile, Split, read, snapshot
 
 STATES = {0: LABELED, 1: UNLABELED, 2: None, 3: None}
@@ -89,7 +90,7 @@ async def stage(
 ) -> Staged:
     """Write the samples that `params` choose into `file`."""
     if params.get("version_id"):
-        await _from_version(platform, dataset, kind, params, file)
+        await _from_version(platform, dataset, params, file)
     else:
         async with snapshot(platform.database) as session:
             await _from_dataset(session, dataset, kind, params, file)
@@ -109,9 +110,7 @@ async def _from_dataset(
                 seen.update(key for key, *_ in batch)
 
 
-async def _from_version(
-    platform: Platform, dataset: Dataset, kind: DatasetType, params: Mapping[str, Any], file: ManifestFile
-) -> None:
+async def _from_version(platform: Platform, dataset: Dataset, params: Mapping[str, Any], file: ManifestFile) -> None:
     async with platform.database.read() as session:
         version = await versions.get(session, dataset, params["version_id"])
     (wanted,) = filters(params)
@@ -119,10 +118,7 @@ async def _from_version(
         path = published.finish()
         await platform.objects.download(ObjectPath.parse(version.manifest_path, "manifest_path"), path)
         for batch in Staged(path, version.total_samples).batches():
-            chosen = [record for record in batch if _passes(record, wanted)]
-            if kind.has_files:
-                chosen = await annotation_files.inline(platform.objects, kind, chosen)
-            file.write(_cleared(record, params) for record in chosen)
+            file.write(_cleared(record, params) for record in batch if _passes(record, wanted))
 
 
 def _passes(record: SampleRecord, wanted: SampleFilter) -> bool:

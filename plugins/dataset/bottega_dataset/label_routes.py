@@ -1,20 +1,27 @@
-"""``…/data-annotations/labels``: create, list, change, delete; and ``…/data-annotations/stats``."""
+"""``…/data-annotations/labels``: create, list, change, delete."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Query
 
+from bottega.database import Transaction
+from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import labels, samples, shapes
+from bottega_dataset import history, labels, removal, samples, shapes
 from bottega_dataset.datasets import Datasets, Found
-from bottega_dataset.entities import Dataset
 from bottega_dataset.events import LabelsChanged, SamplesDeleted
+from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.requests import LabelList
+from bottega_dataset.labeling import Author
+from bottega_dataset.removal import Named
+from bottega_dataset.requests import LabelBody, LabelList
+from bottega_dataset.sample import BadSample
+from bottega_dataset.sample_routes import check_deletion
 
 _LABELS = "/v2/{project_id}/datasets/{dataset_id}/data-annotations/labels"
 _DATASET = "dataset/{dataset_id}"
@@ -32,10 +39,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.transaction() as tx:
             found = await service.get(tx.session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
-            for one in body.labels:
-                await labels.add(tx.session, found.dataset, one.name, one.property, one.attributes)
-            created = [one.name for one in body.labels]
-            tx.emit(LabelsChanged(dataset_id=dataset_id, created=created), found.resource.urn)
+            await add_labels_to(tx, found, body.labels, kinds.of(found.dataset.dataset_type))
         return shapes.batch([None] * len(body.labels))
 
     @routes.get(_LABELS)
@@ -54,7 +58,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     async def change_labels(
         dataset_id: str, body: LabelList, caller: Caller = requires("modelarts:dataset:updateLabel", _DATASET)
     ) -> Any:
-        await _change(caller, dataset_id, {one.name: one.property for one in body.labels})
+        await _change(caller, dataset_id, body.labels)
         return shapes.batch([None] * len(body.labels))
 
     @routes.put(_LABELS + "/{label_name}")
@@ -62,9 +66,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         dataset_id: str,
         label_name: str,
         body: dict[str, Any],
+        label_type: int | None = None,
         caller: Caller = requires("modelarts:dataset:updateLabel", _DATASET),
     ) -> Any:
-        await _change(caller, dataset_id, {label_name: body})
+        await _change(caller, dataset_id, [LabelBody(name=label_name, type=label_type, property=body)])
         return {"success": True}
 
     @routes.post(_LABELS + "/delete")
@@ -75,7 +80,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         caller: Caller = requires("modelarts:dataset:deleteLabel", _DATASET),
     ) -> Any:
         """Policy 0: the labels; 1: also the samples that bear only them; 2: and those samples' objects."""
-        await _remove(caller, dataset_id, [one.name for one in body.labels], delete_policy)
+        await _remove(caller, dataset_id, [(one.name, one.type) for one in body.labels], delete_policy)
         return shapes.batch([None] * len(body.labels))
 
     @routes.delete(_LABELS + "/{label_name}")
@@ -83,67 +88,79 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         dataset_id: str,
         label_name: str,
         delete_source: bool = False,
+        label_type: int | None = None,
         caller: Caller = requires("modelarts:dataset:deleteLabel", _DATASET, trace="deleteLabelWithSamples"),
     ) -> Any:
         """Delete a label and the samples that bear only it."""
-        await _remove(caller, dataset_id, [label_name], _WITH_SOURCES if delete_source else _WITH_SAMPLES)
+        policy = _WITH_SOURCES if delete_source else _WITH_SAMPLES
+        await _remove(caller, dataset_id, [(label_name, label_type)], policy)
         return {"success": True}
 
-    @routes.get("/v2/{project_id}/datasets/{dataset_id}/data-annotations/stats")
-    async def statistics(dataset_id: str, caller: Caller = requires("modelarts:dataset:listLabels", _DATASET)) -> Any:
-        async with platform.database.read() as session:
-            found = await service.get(session, caller.project_id, dataset_id)
-            label_stats = await labels.counts(session, found.dataset)
-            total, labeled = (await samples.counts(session, [_key(found.dataset)]))[_key(found.dataset)]
-        return {
-            "label_stats": label_stats,
-            "grouped_label_stats": {str(found.dataset.dataset_type): label_stats},
-            "sample_stats": {
-                "all": total,
-                "total": total,
-                "manual_annotation": labeled,
-                "un_annotation": total - labeled,
-            },
-            "data_path": shapes.vendor_path(found.dataset.data_path),
-            "data_spliting_enable": any(one["sample_count"] > 1 for one in label_stats),
-        }
-
-    async def _change(caller: Caller, dataset_id: str, wanted: dict[str, dict[str, Any]]) -> None:
+    async def _change(caller: Caller, dataset_id: str, wanted: Sequence[LabelBody]) -> None:
         async with platform.database.transaction() as tx:
             found = await service.get(tx.session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
-            names = {old: await labels.change(tx.session, found.dataset, old, new) for old, new in wanted.items()}
-            renamed = {old: new for old, new in names.items() if old != new}
-            event = LabelsChanged(dataset_id=dataset_id, renamed=renamed, updated=list(names.values()))
-            tx.emit(event, found.resource.urn)
+            await change_labels_of(tx, found, wanted, caller.principal.user_name)
 
-    async def _remove(caller: Caller, dataset_id: str, names: list[str], policy: int) -> None:
+    async def _remove(caller: Caller, dataset_id: str, names: Sequence[Named], policy: int) -> None:
         if policy != _LABEL_ONLY:
             caller.about(trace="deleteLabelWithSamples")
         if policy == _WITH_SOURCES:
-            await _check_sources(caller, dataset_id, names)
+            async with platform.database.read() as session:
+                found = await service.get(session, caller.project_id, dataset_id)
+                await check_deletion(caller, list(await removal.sources_of_only(session, found.dataset, names)))
         async with platform.database.transaction() as tx:
             found = await service.get(tx.session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
-            sources = await labels.remove(tx.session, found.dataset, names, with_samples=policy != _LABEL_ONLY)
-            tx.emit(LabelsChanged(dataset_id=dataset_id, deleted=names), found.resource.urn)
-            if sources:
-                tx.emit(SamplesDeleted(dataset_id=dataset_id, count=len(sources)), found.resource.urn)
+            user = caller.principal.user_name
+            sources = await remove_labels_of(tx, found, names, user, with_samples=policy != _LABEL_ONLY)
         if policy == _WITH_SOURCES:
             await platform.objects.delete([ObjectPath.parse(s) for s in sources if s.startswith("s3://")])
-
-    async def _check_sources(caller: Caller, dataset_id: str, names: list[str]) -> None:
-        async with platform.database.read() as session:
-            found: Found = await service.get(session, caller.project_id, dataset_id)
-            for source in await labels.sources_of_only(session, found.dataset, names):
-                if source.startswith("s3://"):
-                    path = ObjectPath.parse(source)
-                    await caller.check_path(path, write=True)
-                    await caller.check("obs:object:DeleteObject", path.urn)
 
     return routes
 
 
-def _key(dataset: Dataset) -> int:
-    assert dataset.key is not None
-    return dataset.key
+async def add_labels_to(tx: Transaction, found: Found, wanted: Sequence[LabelBody], kind: DatasetType) -> None:
+    """Raises Invalid for a type of labels the dataset does not have."""
+    for one in wanted:
+        try:
+            kind.annotation_of(one.type)
+        except BadSample as e:
+            raise Invalid(f"label '{one.name}': {e}") from e
+        await labels.add(tx.session, found.dataset, one.name, one.property, one.attributes or (), label_type=one.type)
+    if wanted:
+        created = [one.name for one in wanted]
+        tx.emit(LabelsChanged(dataset_id=found.dataset.id, created=created), found.resource.urn)
+
+
+async def change_labels_of(tx: Transaction, found: Found, wanted: Sequence[LabelBody], user: str) -> None:
+    """Give labels other properties, or names: for every sample at once, and kept in the history as one fact."""
+    await samples.lock(tx.session, found.dataset)
+    names = {
+        one.name: await labels.change(
+            tx.session, found.dataset, one.name, one.property, one.attributes, label_type=one.type
+        )
+        for one in wanted
+    }
+    renamed = {old: new for old, new in names.items() if old != new}
+    if renamed:
+        counted = await labels.counts(tx.session, found.dataset, list(renamed.values()))
+        number = sum(one["sample_count"] for one in counted)
+        await history.record(tx.session, found.dataset, Author(user, "rename"), number, {"renamed": renamed})
+    event = LabelsChanged(dataset_id=found.dataset.id, renamed=renamed, updated=list(names.values()))
+    tx.emit(event, found.resource.urn)
+
+
+async def remove_labels_of(
+    tx: Transaction, found: Found, wanted: Sequence[Named], user: str, *, with_samples: bool
+) -> Sequence[str]:
+    """Delete labels, if asked with the samples that bear only these, whose sources are returned."""
+    await samples.lock(tx.session, found.dataset)
+    names = [name for name, _ in wanted]
+    removed = await removal.remove_labels(tx.session, found.dataset, wanted, with_samples=with_samples)
+    details = {"deleted": names, "deleted_samples": len(removed.sources)}
+    await history.record(tx.session, found.dataset, Author(user, "delete-label"), removed.changed, details)
+    tx.emit(LabelsChanged(dataset_id=found.dataset.id, deleted=names), found.resource.urn)
+    if removed.sources:
+        tx.emit(SamplesDeleted(dataset_id=found.dataset.id, count=len(removed.sources)), found.resource.urn)
+    return removed.sources

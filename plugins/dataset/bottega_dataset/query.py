@@ -1,33 +1,48 @@
-"""Finding samples: the filters of the API as conditions on the tables."""
+"""Finding samples: the filters of the API as conditions on the tables.
+
+A filter is a conjunction (`SampleFilter`); several of them are alternatives. What the API's ``search_conditions`` may
+hold is read by `bottega_dataset.search`; how a page is found fast is in `bottega_dataset.pages`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, exists, false, func, or_, text
 from sqlmodel import col, select
 
-from bottega.context import now_ms
 from bottega.errors import Invalid
-from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
+from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, Label, Sample
 from bottega_dataset.sample import HUMAN, LABELED, UNLABELED
 
-_DAYS = {"day": 1, "week": 7, "month": 30}
-_KNOWN = ("hard", "label_list", "labeler", "sample_dir", "sample_name", "sample_time", "score")
+Props = Mapping[str, Sequence[str] | None]
+"""Attributes and the values one of which they must have; None stands for any value."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFilter:
+    """A label a sample must bear, with attributes on it: all of them, or with `any_property` one of them."""
+
+    name: str | None = None
+    type: int | None = None
+    property: Props = field(default_factory=dict)
+    any_property: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFilter:
-    """All that is given must hold. `labels` are names; with `all_labels` a sample must bear every one of them.
+    """All that is given must hold. `labels` are names or `LabelFilter`s; with `all_labels` a sample must bear each.
 
-    `low` and `high` bound an annotation's confidence, one without counts as 1 (a person's). `since` is epoch ms.
+    `low` and `high` bound an annotation's confidence, one without counts as 1 (a person's). Times are epoch ms, sizes
+    bytes, both bounds inclusive. `suffixes` are what the name ends with (``png``). `coefficient` bounds the difficulty
+    of the sample. `metadata` are properties of the sample: all, or with `any_metadata` one must fit. `import_origin` is
+    one of them. `since` and `until` are of the time a sample was added.
     """
 
     state: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: tuple[str | LabelFilter, ...] = ()
     all_labels: bool = False
     name: str | None = None
     folder: str | None = None
@@ -38,6 +53,14 @@ class SampleFilter:
     usage: str | None = None
     since: int | None = None
     ids: tuple[bytes, ...] = ()
+    until: int | None = None
+    smallest: int | None = None
+    largest: int | None = None
+    suffixes: tuple[str, ...] = ()
+    coefficient: tuple[float, float] | None = None
+    metadata: Props = field(default_factory=dict)
+    any_metadata: bool = False
+    text: str | None = None
 
     def __post_init__(self) -> None:
         if self.state not in (None, "", LABELED, UNLABELED):
@@ -45,106 +68,134 @@ class SampleFilter:
                 f"sample_state '{self.state}': a dataset has {LABELED} (labeled) and {UNLABELED} (unlabeled) samples"
             )
 
+    @property
+    def label_filters(self) -> tuple[LabelFilter, ...]:
+        return tuple(LabelFilter(one) if isinstance(one, str) else one for one in self.labels)
 
-def from_search(text: str | None, base: SampleFilter) -> SampleFilter:
-    """`base`, narrowed by the API's ``search_conditions``: JSON of one condition or a list, which must all hold."""
-    if not text:
-        return base
-    try:
-        given = orjson.loads(text)
-    except orjson.JSONDecodeError as e:
-        raise Invalid(f"search_conditions is not JSON: {e}") from e
-    for condition in given if isinstance(given, list) else [given]:
-        base = narrowed(base, condition)
-    return base
+    @property
+    def asks_annotations(self) -> bool:
+        """Whether it says more of annotations than which labels there are."""
+        low, high = self.low or 0, 1 if self.high is None else self.high
+        return low > 0 or high < 1 or bool(self.annotator)
 
 
-def narrowed(base: SampleFilter, condition: Any) -> SampleFilter:
-    """`base` with one ``SearchCondition`` of the API added."""
-    if not isinstance(condition, Mapping):
-        raise Invalid("a search condition must be an object")
-    strange = [key for key, value in condition.items() if key not in _KNOWN and value is not None]
-    if strange:
-        raise Invalid(f"search condition '{strange[0]}' is not one of {', '.join(_KNOWN)}")
-    changes: dict[str, Any] = {}
-    wanted = condition.get("label_list")
-    if wanted:
-        try:
-            changes["labels"] = tuple(str(one["name"]) for one in wanted["labels"])
-        except (KeyError, TypeError) as e:
-            raise Invalid('label_list must look like {"labels": [{"name": "cat"}], "op": "OR"}') from e
-        changes["all_labels"] = str(wanted.get("op", "OR")).upper() == "AND"
-    if condition.get("sample_name"):
-        changes["name"] = str(condition["sample_name"])
-    if condition.get("sample_dir"):
-        changes["folder"] = str(condition["sample_dir"])
-    if condition.get("hard") is not None:
-        changes["hard"] = str(condition["hard"]).lower() in ("1", "true")
-    if condition.get("labeler"):
-        changes["annotator"] = str(condition["labeler"])
-    if condition.get("score"):
-        changes["low"], changes["high"] = _span(str(condition["score"]))
-    if condition.get("sample_time"):
-        changes["since"] = _since(str(condition["sample_time"]))
-    return replace(base, **changes)
+def span(dataset: Dataset) -> tuple[int, int]:
+    """The first and the last key a sample of the dataset may have."""
+    assert dataset.key is not None
+    first = dataset.key * SAMPLES_PER_DATASET
+    return first, first + SAMPLES_PER_DATASET - 1
 
 
-def conditions(dataset: Dataset, wanted: SampleFilter) -> list[ColumnElement[bool]]:
-    """What a sample of `dataset` must fulfil."""
-    found: list[ColumnElement[bool]] = [col(Sample.dataset_key) == dataset.key]
+def conditions(dataset: Dataset, wanted: SampleFilter | Sequence[SampleFilter]) -> list[ColumnElement[bool]]:
+    """What a sample of `dataset` must fulfil; of several filters at least one must hold."""
+    mine: ColumnElement[bool] = col(Sample.dataset_key) == dataset.key
+    if isinstance(wanted, SampleFilter):
+        return [mine, *of_sample(wanted), *of_labels(dataset, wanted)]
+    alternatives = [and_(*found) for one in wanted if (found := of_sample(one) + of_labels(dataset, one))]
+    return [mine, or_(*alternatives)] if len(alternatives) == len(wanted) and alternatives else [mine]
+
+
+def of_sample(wanted: SampleFilter) -> list[ColumnElement[bool]]:
+    """What the sample's own row must fulfil."""
+    found: list[ColumnElement[bool]] = []
     if wanted.state:
         found.append(col(Sample.labeled) == (wanted.state == LABELED))
     if wanted.name:
         found.append(col(Sample.name).contains(wanted.name, autoescape=True))
+    if wanted.text:
+        found.append(col(Sample.source).contains(wanted.text, autoescape=True))
     if wanted.folder:
         folder = wanted.folder if wanted.folder.endswith("/") else wanted.folder + "/"
         folder = f"s3:/{folder}" if folder.startswith("/") else folder
-        deeper = col(Sample.source).like(_escaped(folder) + "%/%", escape="\\")
-        found += [col(Sample.source).startswith(folder, autoescape=True), ~deeper]
+        deeper = col(Sample.source).like(escaped(folder) + "%/%", escape="\\")
+        found += [func.substr(col(Sample.source), 1, len(folder)) == folder, ~deeper]
     if wanted.hard is not None:
-        found.append(col(Sample.hard) == wanted.hard)
-    if wanted.usage:
-        found.append(col(Sample.usage) == wanted.usage)
-    if wanted.since is not None:
-        found.append(col(Sample.added_at) >= wanted.since)
+        # In the very words of the partial index.
+        found.append(text("dataset_sample.hard IS true") if wanted.hard else col(Sample.hard).is_(False))  # type: ignore[arg-type]
+    if wanted.usage is not None:
+        found.append(col(Sample.usage) == wanted.usage if wanted.usage else col(Sample.usage).is_(None))
+    if wanted.suffixes:
+        ends = [col(Sample.name).like("%." + escaped(one.lstrip(".").lower()), escape="\\") for one in wanted.suffixes]
+        ends += [col(Sample.name).like("%." + escaped(one.lstrip(".").upper()), escape="\\") for one in wanted.suffixes]
+        found.append(or_(*ends))
+    for column, low, high in (
+        (col(Sample.added_at), wanted.since, wanted.until),
+        (col(Sample.size), wanted.smallest, wanted.largest),
+    ):
+        found += [column >= low] if low is not None else []
+        found += [column <= high] if high is not None else []
+    if wanted.coefficient is not None:
+        value = col(Sample.extra)["property"]["@modelarts:hard_coefficient"].as_float()
+        found += [col(Sample.extra).is_not(None), value >= wanted.coefficient[0], value <= wanted.coefficient[1]]
+    if wanted.metadata:
+        properties = [_has(col(Sample.extra), ("property", key), values) for key, values in wanted.metadata.items()]
+        found += [col(Sample.extra).is_not(None), or_(*properties) if wanted.any_metadata else and_(*properties)]
     if wanted.ids:
         found.append(col(Sample.sample_id).in_(wanted.ids))
-    found += _of_annotations(dataset, wanted)
     return found
 
 
-def _of_annotations(dataset: Dataset, wanted: SampleFilter) -> list[ColumnElement[bool]]:
-    quality: list[ColumnElement[bool]] = []
-    if wanted.low is not None and wanted.low > 0:
-        quality.append(or_(col(AnnotationRow.confidence) >= wanted.low, col(AnnotationRow.confidence).is_(None)))
-    if wanted.high is not None and wanted.high < 1:
-        quality.append(col(AnnotationRow.confidence) <= wanted.high)
-    if wanted.annotator:
-        quality.append(col(AnnotationRow.annotated_by).in_([wanted.annotator, f"{HUMAN}/{wanted.annotator}"]))
-    groups = [(name,) for name in wanted.labels] if wanted.all_labels else [wanted.labels] if wanted.labels else []
+def of_labels(dataset: Dataset, wanted: SampleFilter) -> list[ColumnElement[bool]]:
+    """What the annotations of a sample must fulfil; those of one label and its quality are the same annotation's."""
+    quality = of_quality(wanted)
+    labels = wanted.label_filters
+    groups = [(one,) for one in labels] if wanted.all_labels else [labels] if labels else []
     found: list[ColumnElement[bool]] = []
-    for names in groups or ([()] if quality else []):
-        chosen = list(quality)
-        if names:
-            keys = select(Label.key).where(Label.dataset_key == dataset.key, col(Label.name).in_(names))
-            chosen.append(col(AnnotationRow.label_key).in_(keys))
-        found.append(col(Sample.key).in_(select(AnnotationRow.sample_key).where(and_(*chosen))))
+    for group in groups or ([()] if quality else []):
+        borne = [or_(*(of_label(dataset, one) for one in group))] if group else []
+        mine = col(AnnotationRow.sample_key) == col(Sample.key)
+        found.append(exists().where(mine, *borne, *quality))
     return found
 
 
-def _span(text: str) -> tuple[float, float]:
-    try:
-        low, _, high = text.partition(",")
-        return float(low), float(high or 1)
-    except ValueError as e:
-        raise Invalid(f"score '{text}' must be two numbers from 0 to 1, such as 0.2,0.9") from e
+def of_label(dataset: Dataset, one: LabelFilter, key: int | None = None) -> ColumnElement[bool]:
+    """What an annotation must fulfil to bear a label. `key` is the label's, where it is known."""
+    found: list[ColumnElement[bool]] = []
+    if key is not None:
+        found.append(col(AnnotationRow.label_key) == key)
+    elif one.name is not None or one.type is not None:
+        keys = select(Label.key).where(Label.dataset_key == dataset.key)
+        keys = keys.where(Label.name == one.name) if one.name is not None else keys
+        keys = keys.where(Label.type == one.type) if one.type is not None else keys
+        found.append(col(AnnotationRow.label_key).in_(keys))
+    properties = [_has(col(AnnotationRow.property), (name,), values) for name, values in one.property.items()]
+    if properties:
+        found.append(or_(*properties) if one.any_property else and_(*properties))
+    return and_(*found) if found else col(AnnotationRow.sample_key).is_not(None)
 
 
-def _since(text: str) -> int:
-    if text in _DAYS:
-        return now_ms() - _DAYS[text] * 86_400_000
-    raise Invalid(f"sample_time '{text}' is none of {', '.join(_DAYS)}")
+def of_quality(wanted: SampleFilter) -> list[ColumnElement[bool]]:
+    """What an annotation's confidence and author must be."""
+    found: list[ColumnElement[bool]] = []
+    confidence = col(AnnotationRow.confidence)
+    high = 1 if wanted.high is None else wanted.high
+    if high < 1:
+        # In the very words of the partial index.
+        found += [text("dataset_annotation.confidence IS NOT NULL"), confidence <= high]  # type: ignore[list-item]
+    if wanted.low is not None and wanted.low > 0:
+        found.append(confidence >= wanted.low if high < 1 else or_(confidence >= wanted.low, confidence.is_(None)))
+    if wanted.annotator:
+        found.append(col(AnnotationRow.annotated_by).in_(authors(wanted.annotator)))
+    return found
 
 
-def _escaped(text: str) -> str:
+def authors(annotator: str) -> list[str]:
+    """What annotations of that author are signed with: their name, or whatever ``annotated_by`` says."""
+    return [annotator, f"{HUMAN}/{annotator}"]
+
+
+def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _has(document: Any, path: tuple[str, ...], values: Sequence[str] | None) -> ColumnElement[bool]:
+    """Whether a JSON document has a value at `path`: any, or one of `values` (numbers count as they are written)."""
+    found = document
+    for key in path:
+        found = found[key]
+    written = found.as_string()
+    if values is None:
+        present: ColumnElement[bool] = written.is_not(None)
+        return present
+    one: ColumnElement[bool] = written.in_([str(value) for value in values]) if values else false()
+    return one

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_USAGES = "^(TRAIN|EVAL|TEST|INFERENCE|)$"
 _LABEL_FORMAT_SEPARATORS = r"^[A-Za-z0-9!@#$%^&*_=|?/':.;,\t ]$"
 
 
@@ -30,8 +31,9 @@ class LabelFormat(Body):
 
 class LabelBody(Body):
     name: str
+    type: int | None = None
     property: dict[str, Any] = Field(default_factory=dict)
-    attributes: list[dict[str, Any]] = Field(default_factory=list)
+    attributes: list[dict[str, Any]] | None = Field(None, max_length=100)
 
 
 class NewDataset(Body):
@@ -78,16 +80,40 @@ class SampleLabelsBody(Body):
     sample_id: str = Field(pattern="^[0-9a-f]{32}$")
     labels: list[SampleLabelBody] | None = Field(default_factory=list)
     metadata: dict[str, Any] | None = None
-    sample_usage: str | None = Field(None, pattern="^(TRAIN|EVAL|TEST|INFERENCE|)$")
+    sample_usage: str | None = Field(None, pattern=_USAGES)
+    revision: int | None = Field(None, ge=0)
 
 
 class SampleLabelsList(Body):
+    """`partial`: samples that were changed since their `revision` fail alone instead of refusing the whole."""
+
     samples: list[SampleLabelsBody] = Field(min_length=1, max_length=10_000)
+    partial: bool = False
 
 
-class SampleDeletion(Body):
-    samples: list[str] = Field(min_length=1, max_length=10_000)
+class SampleChoice(Body):
+    """Samples by id, or all that fit one of `search_conditions` (and the state)."""
+
+    samples: list[str] = Field(default_factory=list, max_length=10_000)
+    sample_state: str | None = None
+    search_conditions: list[dict[str, Any]] | None = None
+
+
+class SampleDeletion(SampleChoice):
     delete_source: bool = False
+
+
+class BatchUpdate(SampleChoice):
+    labels: list[SampleLabelBody] | None = None
+    add_labels: list[SampleLabelBody] = Field(default_factory=list, max_length=100)
+    remove_labels: list[LabelBody] = Field(default_factory=list, max_length=1000)
+    sample_usage: str | None = Field(None, pattern=_USAGES)
+    metadata: dict[str, Any] | None = None
+
+
+class UndoBody(Body):
+    revision: int | None = Field(None, ge=0)
+    partial: bool = False
 
 
 class NewImport(Body):

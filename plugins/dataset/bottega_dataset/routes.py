@@ -6,11 +6,16 @@ from fastapi import APIRouter
 
 from bottega.platform import Platform
 from bottega.plugins import Action
-from bottega_dataset import dataset_routes, label_routes, sample_routes, task_routes, version_routes
+from bottega_dataset import (
+    dataset_routes,
+    label_routes,
+    labeling_routes,
+    sample_routes,
+    statistics_routes,
+    task_routes,
+    version_routes,
+)
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.processing import routes as processing_routes
-from bottega_dataset.processing.planner import ProcessingPlanner
-from bottega_dataset.processing.processors import Processors
 
 ACTIONS = (
     Action("modelarts:dataset:create", "Create datasets", "dataset", "createDataset"),
@@ -33,16 +38,21 @@ ACTIONS = (
     Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
     Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
     Action("modelarts:dataset:stopTask", "Stop imports and exports", "dataset", "stopTask"),
-    *processing_routes.ACTIONS,
 )
 
 
 def router(platform: Platform) -> APIRouter:
     kinds = Kinds.of_platform(platform)
     routes = APIRouter()
-    for part in (dataset_routes, label_routes, sample_routes, version_routes, task_routes):
+    parts = (
+        dataset_routes,
+        label_routes,
+        sample_routes,
+        labeling_routes,
+        statistics_routes,
+        version_routes,
+        task_routes,
+    )
+    for part in parts:
         routes.include_router(part.router(platform, kinds))
-    processors = Processors.of_platform(platform)
-    planner = ProcessingPlanner(platform, kinds, processors)
-    routes.include_router(processing_routes.router(platform, planner, processors))
     return routes

@@ -1,4 +1,4 @@
-"""``…/data-annotations/samples``: list, show, label one and many, delete."""
+"""``…/data-annotations/samples``: list, show, delete; and the conditions there are to search by."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 
-from bottega.context import now_ms
 from bottega.errors import ApiError, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import samples, shapes
+from bottega_dataset import labels, pages, removal, samples, shapes, statistics
 from bottega_dataset.datasets import Datasets
-from bottega_dataset.entities import Sample
-from bottega_dataset.events import LabelsChanged, SamplesDeleted, SamplesLabeled
+from bottega_dataset.entities import Dataset, Sample
+from bottega_dataset.events import SamplesDeleted
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.query import SampleFilter, from_search
-from bottega_dataset.requests import SampleDeletion, SampleLabelBody, SampleLabelsBody, SampleLabelsList
-from bottega_dataset.sample import HUMAN, Annotation, BadSample
+from bottega_dataset.query import SampleFilter, span
+from bottega_dataset.requests import SampleDeletion
+from bottega_dataset.search import alternatives, from_search
 
-_SAMPLES = "/v2/{project_id}/datasets/{dataset_id}/data-annotations/samples"
-_DATASET = "dataset/{dataset_id}"
+ANNOTATIONS = "/v2/{project_id}/datasets/{dataset_id}/data-annotations"
+SAMPLES = ANNOTATIONS + "/samples"
+DATASET = "dataset/{dataset_id}"
+_LIST = "modelarts:dataset:listSamples"
 _PREVIEW_S = 900
 
 
@@ -30,7 +31,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     routes = APIRouter()
     service = Datasets(platform)
 
-    @routes.get(_SAMPLES)
+    @routes.get(SAMPLES)
     async def list_samples(
         dataset_id: str,
         sample_state: str | None = None,
@@ -42,12 +43,16 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         preview: bool = False,
         version_id: str | None = None,
         after_sample_id: str | None = None,
+        cursor: str | None = None,
+        count: pages.Count | None = None,
         page: Page = paging(maximum=1000),
-        caller: Caller = requires("modelarts:dataset:listSamples", _DATASET),
+        caller: Caller = requires(_LIST, DATASET),
     ) -> Any:
         """A page of samples, in the order they were added.
 
-        `after_sample_id` continues behind a sample, which stays fast through millions where `offset` does not.
+        `cursor` (the last answer's ``next_cursor``) or `after_sample_id` continues behind a sample, which stays fast
+        through millions where `offset` does not. ``sample_count`` is exact up to 10,000 matches and says at least how
+        many there are beyond (``sample_count_exact``); `count` ``exact`` counts all, ``none`` (with a cursor) none.
         """
         if version_id is not None:
             raise Invalid("the samples of a version are in its manifest; list versions for its manifest_path")
@@ -55,118 +60,120 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             state=sample_state, labels=(label_name,) if label_name else (), low=low_score, high=high_score
         )
         wanted = from_search(search_conditions, base)
+        descending = order == "desc"
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-            kind = kinds.of(found.dataset.dataset_type)
-            total, rows = await samples.page(
+            dataset, kind = found.dataset, kinds.of(found.dataset.dataset_type)
+            after = _key_of(dataset, cursor) if cursor else None
+            if after_sample_id:
+                after = (await samples.get(session, dataset, sample_id_of(after_sample_id))).key
+            result = await pages.find(
                 session,
-                found.dataset,
+                dataset,
                 wanted,
                 offset=page.offset,
                 limit=page.limit,
-                descending=order == "desc",
-                after=_id(after_sample_id) if after_sample_id else None,
+                descending=descending,
+                after=after,
+                count=count or ("none" if cursor else "bounded"),
             )
-            annotations = await samples.annotations_of(session, [row.key for row in rows], kind.annotation_type)
-        shown = [shapes.sample(row, annotations[row.key], kind, _preview(row) if preview else None) for row in rows]
-        return {"sample_count": total, "samples": shown}
+            shown = await shown_samples(platform, session, kind, result.samples, preview)
+        full = len(result.samples) == page.limit
+        answer: dict[str, Any] = {
+            "samples": shown,
+            "next_cursor": _cursor_of(dataset, result.samples[-1]) if full else None,
+        }
+        if result.total is not None:
+            answer |= {"sample_count": result.total, "sample_count_exact": result.exact}
+        return answer
 
-    @routes.get(_SAMPLES + "/{sample_id}")
-    async def show_sample(
-        dataset_id: str, sample_id: str, caller: Caller = requires("modelarts:dataset:listSamples", _DATASET)
-    ) -> Any:
+    @routes.get(SAMPLES + "/{sample_id}")
+    async def show_sample(dataset_id: str, sample_id: str, caller: Caller = requires(_LIST, DATASET)) -> Any:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             kind = kinds.of(found.dataset.dataset_type)
-            row = await samples.get(session, found.dataset, _id(sample_id))
-            annotations = await samples.annotations_of(session, [row.key], kind.annotation_type)
-        return shapes.sample(row, annotations[row.key], kind, _preview(row))
+            row = await samples.get(session, found.dataset, sample_id_of(sample_id))
+            (shown,) = await shown_samples(platform, session, kind, [row], True)
+        return shown
 
-    @routes.put(_SAMPLES)
-    async def label_samples(
-        dataset_id: str,
-        body: SampleLabelsList,
-        caller: Caller = requires("modelarts:dataset:updateSamples", _DATASET),
-    ) -> Any:
-        """Set the labels of samples; none removes them. A label the dataset does not have yet is added to it.
-
-        A label that breaks the rules refuses the whole request; a sample that does not exist fails alone.
-        """
+    @routes.get(ANNOTATIONS + "/search-condition")
+    async def search_condition(dataset_id: str, caller: Caller = requires(_LIST, DATASET)) -> Any:
+        """What there is to search by: labels, who labeled, properties of samples and their values, suffixes, usages."""
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-        caller.about(resource=found.resource.urn, name=found.resource.name)
-        kind = kinds.of(found.dataset.dataset_type)
-        changes = [_change(one, kind, caller.principal.user_name) for one in body.samples]
-        async with platform.database.transaction() as tx:
-            missing, new_labels = await samples.change(tx.session, found.dataset, kind, changes)
-            done = len(changes) - len(missing)
-            tx.emit(SamplesLabeled(dataset_id=dataset_id, count=done), found.resource.urn)
-            if new_labels:
-                tx.emit(LabelsChanged(dataset_id=dataset_id, created=new_labels), found.resource.urn)
-        return shapes.batch([_missing(one.sample_id) if one.sample_id in missing else None for one in changes])
+            rows = await labels.of_dataset(session, found.dataset)
+            there = await statistics.to_search_by(session, found.dataset)
+        return {"labels": [labels.shape(row) for row in rows], **there}
 
-    @routes.post(_SAMPLES + "/delete")
+    @routes.post(SAMPLES + "/delete")
     async def delete_samples(
         dataset_id: str,
         body: SampleDeletion,
-        caller: Caller = requires("modelarts:dataset:deleteSamples", _DATASET),
+        caller: Caller = requires("modelarts:dataset:deleteSamples", DATASET),
     ) -> Any:
-        """Take samples out of the dataset; with `delete_source` their objects are deleted too."""
-        ids = [_id(text) for text in dict.fromkeys(body.samples)]
+        """Take samples out of the dataset: those named, or all that pass `search_conditions` (one of them).
+
+        With `delete_source` their objects are deleted too; a text file stays, as other samples lie in it.
+        """
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
+            ids = await chosen_ids(session, found.dataset, body)
             if body.delete_source:
-                for source in await samples.sources(session, found.dataset, ids):
-                    if source.startswith("s3://"):
-                        path = ObjectPath.parse(source)
-                        await caller.check_path(path, write=True)
-                        await caller.check("obs:object:DeleteObject", path.urn)
+                await check_deletion(caller, await removal.sources(session, found.dataset, ids))
         async with platform.database.transaction() as tx:
-            missing, sources = await samples.remove(tx.session, found.dataset, ids)
+            missing, sources = await removal.remove(tx.session, found.dataset, ids)
             tx.emit(SamplesDeleted(dataset_id=dataset_id, count=len(sources)), found.resource.urn)
         if body.delete_source:
             await platform.objects.delete([ObjectPath.parse(s) for s in sources if s.startswith("s3://")])
-        return shapes.batch([_missing(one) if one in missing else None for one in ids])
-
-    def _preview(row: Sample) -> str | None:
-        path = shapes.preview_path(row)
-        return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
+        named = ids if body.samples else []
+        answer = shapes.batch([missing_sample(one) if one in missing else None for one in named])
+        return answer | {"deleted_sample_count": len(sources)}
 
     return routes
 
 
-def _change(one: SampleLabelsBody, kind: DatasetType, user_name: str) -> samples.Change:
-    """Raises Invalid, naming the sample, for labels of a type the dataset does not have."""
-    try:
-        annotations = [_annotation(label, kind, user_name) for label in one.labels or ()]
-    except BadSample as e:
-        raise Invalid(f"sample {one.sample_id}: {e}") from e
-    hard = (one.metadata or {}).get(shapes.HARD)
-    return samples.Change(
-        sample_id=_id(one.sample_id),
-        annotations=annotations,
-        usage=one.sample_usage,
-        hard=None if hard is None else str(hard) not in ("0", "0.0", "false", "False"),
-    )
+async def chosen_ids(session: Any, dataset: Dataset, body: SampleDeletion) -> list[bytes]:
+    """The samples a body names, or those its conditions fit. Raises Invalid unless it does one of these."""
+    if bool(body.samples) == (body.search_conditions is not None or bool(body.sample_state)):
+        raise Invalid("name either samples, or search_conditions or a sample_state that all are to fit")
+    if body.samples:
+        return [sample_id_of(text) for text in dict.fromkeys(body.samples)]
+    wanted = alternatives(body.search_conditions or [], SampleFilter(state=body.sample_state))
+    keys = await pages.matching(session, dataset, wanted, MOST + 1)
+    if len(keys) > MOST:
+        raise Invalid(f"more than {MOST:,} samples fit; delete fewer at once")
+    return await samples.ids_of(session, keys)
 
 
-def _annotation(label: SampleLabelBody, kind: DatasetType, user_name: str) -> Annotation:
-    prop = dict(label.property)
-    hard = prop.pop(shapes.HARD, None)
-    return Annotation(
-        type=kind.annotation_of(label.type),
-        name=label.name,
-        property=prop or None,
-        hard=None if hard is None else str(hard).lower() in ("1", "true"),
-        annotated_by=label.annotated_by or f"{HUMAN}/{user_name}",
-        created_at=now_ms() // 1000 * 1000,
-        confidence=label.score,
-        id=label.id,
-    )
+MOST = 100_000
+"""Samples one call may take out: they go together or not at all, and others wait meanwhile."""
 
 
-def _id(text: str) -> bytes:
+async def check_deletion(caller: Caller, sources: list[str]) -> None:
+    """Raises Forbidden unless the caller may delete the objects."""
+    for source in sources:
+        if source.startswith("s3://"):
+            path = ObjectPath.parse(source)
+            await caller.check_path(path, write=True)
+            await caller.check("obs:object:DeleteObject", path.urn)
+
+
+async def shown_samples(
+    platform: Platform, session: Any, kind: DatasetType, rows: Any, preview: bool
+) -> list[dict[str, Any]]:
+    """Samples as the API shows them, with their annotations."""
+    annotations = await samples.annotations_of(session, [row.key for row in rows], kind.annotation_type)
+
+    def url(row: Sample) -> str | None:
+        path = shapes.preview_path(row) if preview else None
+        return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
+
+    return [shapes.sample(row, annotations[row.key], kind, url(row)) for row in rows]
+
+
+def sample_id_of(text: str) -> bytes:
+    """Raises Invalid."""
     try:
         ident = bytes.fromhex(text)
     except ValueError:
@@ -176,5 +183,20 @@ def _id(text: str) -> bytes:
     return ident
 
 
-def _missing(sample_id: bytes) -> ApiError:
+def missing_sample(sample_id: bytes) -> ApiError:
     return NotFound(f"the dataset has no sample '{sample_id.hex()}'")
+
+
+def _cursor_of(dataset: Dataset, row: Sample) -> str:
+    return f"{row.key - span(dataset)[0]:x}"
+
+
+def _key_of(dataset: Dataset, cursor: str) -> int:
+    first, last = span(dataset)
+    try:
+        key = first + int(cursor, 16)
+    except ValueError:
+        key = -1
+    if not first <= key <= last:
+        raise Invalid(f"cursor '{cursor}' is not one that a list of samples gave")
+    return key

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bottega.errors import ApiError
 from bottega.objects import ObjectPath
 from bottega_dataset.datasets import Found
-from bottega_dataset.entities import DatasetVersion, Sample, Task, TaskProblem
+from bottega_dataset.entities import DatasetChange, DatasetVersion, Revision, Sample, Task, TaskProblem
 from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.manifest import read_annotation
 from bottega_dataset.requests import ExportParams
 from bottega_dataset.sample import CONTENT, LABELED, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
+_HARD_REASONS = {
+    0: ("no-object", "No object was identified.", "Look whether there is one, and label it."),
+    1: ("low-confidence", "The confidence is low.", "Check the label."),
+    2: ("other-cluster", "Clustering and prediction disagree.", "Check the label, and those of similar samples."),
+    3: ("unlike-training", "The prediction is unlike that for training samples of its kind.", "Check the label."),
+}
 _IMPORT_STATES = {
     "queued": "QUEUING",
     "running": "RUNNING",
@@ -104,10 +111,54 @@ def sample(
         "usage": row.usage or "",
         "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
         "metadata": {HARD: 1.0 if row.hard else 0.0, **((row.extra or {}).get("property") or {})},
+        "revision": row.revision,
     }
     if preview_url:
         answer["preview_url"] = preview_url
     return answer
+
+
+def state(
+    annotations: Sequence[Annotation],
+    kind: DatasetType,
+    revision: int | None,
+    usage: str | None,
+    hard: bool,
+    property: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is said of a sample at one moment."""
+    return {
+        "revision": revision,
+        "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
+        "sample_usage": usage or "",
+        "metadata": {HARD: 1.0 if hard else 0.0, **property},
+    }
+
+
+def revision(row: Revision, kind: DatasetType) -> dict[str, Any]:
+    """One change of a sample; ``labels`` and ``sample`` are what was before it."""
+    before = [read_annotation(one, index) for index, one in enumerate(row.before)]
+    return {
+        "revision": row.revision,
+        "change_id": row.change_id,
+        "actor": row.actor,
+        "cause": row.cause,
+        "time": row.at,
+        "undoes": row.undoes,
+        "labels": [label(one, kind, index) for index, one in enumerate(before)],
+        "sample": row.sample or {},
+    }
+
+
+def change(row: DatasetChange) -> dict[str, Any]:
+    return {
+        "change_id": row.id,
+        "actor": row.actor,
+        "cause": row.cause,
+        "time": row.at,
+        "sample_count": row.count,
+        "details": row.details,
+    }
 
 
 def label(one: Annotation, kind: DatasetType, index: int) -> dict[str, Any]:
@@ -215,10 +266,18 @@ def export_task(task: Task) -> dict[str, Any]:
     }
 
 
+def hard_detail(reason: int) -> dict[str, Any]:
+    """Why a sample is hard (the vendor's HardDetail)."""
+    alias, text, suggestion = _HARD_REASONS.get(reason, (f"reason-{reason}", f"reason {reason}", ""))
+    return {"id": reason, "alo_name": alias, "reason": text, "suggestion": suggestion}
+
+
 def batch(failures: Sequence[ApiError | None]) -> dict[str, Any]:
     """The answer to a batch: one result for each thing named in it; None stands for success."""
     results = [
-        {"success": True} if e is None else {"success": False, "error_code": e.code, "error_msg": e.message}
+        {"success": True}
+        if e is None
+        else {**e.details, "success": False, "error_code": e.code, "error_msg": e.message}
         for e in failures
     ]
     return {"success": all(r["success"] for r in results), "results": results}

@@ -1,1 +1,0 @@
-"""Data processing (rows D10): tasks that analyse, validate, clean, augment and select samples, as workloads."""
