@@ -160,3 +160,8 @@ def uuid7() -> str:
     random[0] = 0x70 | (random[0] & 0x0F)
     random[2] = 0x80 | (random[2] & 0x3F)
     return str(uuid.UUID(bytes=stamp + bytes(random)))
+
+
+def uuid7_at(at_ms: int) -> str:
+    """Before every identifier that `uuid7` makes from this time (epoch ms) on, and after those of before."""
+    return str(uuid.UUID(int=max(0, at_ms) << 80))

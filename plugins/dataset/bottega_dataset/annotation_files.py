@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from bottega.errors import ApiError, Unavailable
 from bottega.objects import ObjectPath, ObjectStore
-from bottega_dataset.extension_points import DatasetType, ImportRequest, check
+from bottega_dataset.extension_points import DatasetType, ImportRequest, Refusal, check
 from bottega_dataset.manifest import MAX_LINE, ManifestReader, parse_line
 from bottega_dataset.sample import BadSample, Chunk, Problem, SampleRecord
 
@@ -55,7 +55,7 @@ async def read_manifest(request: ImportRequest, cursor: Mapping[str, Any]) -> As
 async def expand(request: ImportRequest, found: Sequence[Placed]) -> tuple[list[SampleRecord], list[Problem]]:
     """The records with what their annotation files say, checked; and those that are not as the rules want them."""
     located = {one.loc: ObjectPath.parse(one.loc) for *_, r in found for one in r.annotations if one.loc}
-    files = await _read(request, located)
+    files = await _read(request.store, request.refusal, located)
     kind = request.dataset_type
     samples: list[SampleRecord] = []
     problems: list[Problem] = []
@@ -74,7 +74,23 @@ async def expand(request: ImportRequest, found: Sequence[Placed]) -> tuple[list[
     return samples, problems
 
 
-async def _read(request: ImportRequest, located: Mapping[str, ObjectPath]) -> dict[str, bytes | BadSample]:
+async def inline(store: ObjectStore, kind: DatasetType, records: Sequence[SampleRecord]) -> list[SampleRecord]:
+    """Records of a version with what its own files say in them. Raises NotFound when one is gone."""
+    paths = {one.loc: ObjectPath.parse(one.loc) for record in records for one in record.annotations if one.loc}
+    files: dict[str, bytes] = {}
+    limit = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def read(location: str, path: ObjectPath) -> None:
+        async with limit:
+            files[location] = await store.get(path)
+
+    await _all(read(location, path) for location, path in paths.items())
+    return [kind.expanded(record, files) if record.annotations else record for record in records]
+
+
+async def _read(
+    store: ObjectStore, refusal_of: Refusal, located: Mapping[str, ObjectPath]
+) -> dict[str, bytes | BadSample]:
     """The content of files, or why there is none. Raises Unavailable when the store is away."""
     files: dict[str, bytes | BadSample] = {}
     limit = anyio.CapacityLimiter(_AT_ONCE)
@@ -82,13 +98,13 @@ async def _read(request: ImportRequest, located: Mapping[str, ObjectPath]) -> di
     async def read(location: str, path: ObjectPath) -> None:
         async with limit:
             try:
-                refusal = await request.refusal(path)
+                refusal = await refusal_of(path)
                 if refusal:
                     raise BadSample(f"{path}: {refusal}")
-                size = (await request.store.head(path)).size
+                size = (await store.head(path)).size
                 if size > MAX_FILE:
                     raise BadSample(f"{path} has {size} bytes; an annotation file has at most {MAX_FILE // 2**20} MB")
-                files[location] = await request.store.get(path)
+                files[location] = await store.get(path)
             except Unavailable:
                 raise
             except ApiError as e:

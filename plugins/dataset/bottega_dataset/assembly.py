@@ -8,6 +8,8 @@ from bottega.platform import Platform
 from bottega_dataset.exports import Exports
 from bottega_dataset.imports import Imports
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.processing.preparation import Preparation
+from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.tasks import Tasks
 from bottega_dataset.versions import Publishing
 
@@ -18,6 +20,8 @@ class Assembly:
 
     publishing: Publishing
     exports: Exports
+    preparation: Preparation
+    settlement: Settlement
     tasks: Tasks
 
     @classmethod
@@ -29,4 +33,6 @@ class Assembly:
             "export": exports.perform,
             "publish": publishing.perform,
         }
-        return cls(publishing, exports, Tasks(platform.database, performers, platform.settings.problems_kept))
+        preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
+        work = Tasks(platform.database, performers, platform.settings.problems_kept)
+        return cls(publishing, exports, preparation, settlement, work)

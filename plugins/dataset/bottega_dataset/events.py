@@ -90,6 +90,30 @@ class VersionDeleted(Event, type="dataset.version.deleted.v1"):
     version_name: str
 
 
+class ProcessingRequested(Event, type="dataset.processing.requested.v1"):
+    """A version of a processing task waits for its worker."""
+
+    task_id: str
+    task_version_id: str
+    template_id: str
+
+
+class ProcessingFinished(Event, type="dataset.processing.finished.v1"):
+    """A version of a processing task ended; `state` is ``completed``, ``failed`` or ``stopped``.
+
+    `output_dataset_id` and `output_version_id` name the dataset and version it made, if it did.
+    """
+
+    task_id: str
+    task_version_id: str
+    template_id: str
+    state: str
+    counts: dict[str, int]
+    output_dataset_id: str | None
+    output_version_id: str | None
+    error_msg: str | None
+
+
 EVENTS: tuple[type[Event], ...] = (
     DatasetCreated,
     DatasetUpdated,
@@ -101,4 +125,6 @@ EVENTS: tuple[type[Event], ...] = (
     TaskFinished,
     VersionPublished,
     VersionDeleted,
+    ProcessingRequested,
+    ProcessingFinished,
 )

@@ -14,7 +14,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Invalid
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import versions
+from bottega_dataset import annotation_files, versions
 from bottega_dataset.entities import Dataset
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import parse_line
@@ -90,7 +90,7 @@ async def stage(
 ) -> Staged:
     """Write the samples that `params` choose into `file`."""
     if params.get("version_id"):
-        await _from_version(platform, dataset, params, file)
+        await _from_version(platform, dataset, kind, params, file)
     else:
         async with snapshot(platform.database) as session:
             await _from_dataset(session, dataset, kind, params, file)
@@ -110,7 +110,9 @@ async def _from_dataset(
                 seen.update(key for key, *_ in batch)
 
 
-async def _from_version(platform: Platform, dataset: Dataset, params: Mapping[str, Any], file: ManifestFile) -> None:
+async def _from_version(
+    platform: Platform, dataset: Dataset, kind: DatasetType, params: Mapping[str, Any], file: ManifestFile
+) -> None:
     async with platform.database.read() as session:
         version = await versions.get(session, dataset, params["version_id"])
     (wanted,) = filters(params)
@@ -118,7 +120,10 @@ async def _from_version(platform: Platform, dataset: Dataset, params: Mapping[st
         path = published.finish()
         await platform.objects.download(ObjectPath.parse(version.manifest_path, "manifest_path"), path)
         for batch in Staged(path, version.total_samples).batches():
-            file.write(_cleared(record, params) for record in batch if _passes(record, wanted))
+            chosen = [record for record in batch if _passes(record, wanted)]
+            if kind.has_files:
+                chosen = await annotation_files.inline(platform.objects, kind, chosen)
+            file.write(_cleared(record, params) for record in chosen)
 
 
 def _passes(record: SampleRecord, wanted: SampleFilter) -> bool:

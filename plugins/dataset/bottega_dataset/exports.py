@@ -13,7 +13,7 @@ from bottega.errors import Conflict
 from bottega.events import Received
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
-from bottega_dataset import export_folder, labels
+from bottega_dataset import annotation_files, export_folder, labels
 from bottega_dataset.entities import Task
 from bottega_dataset.events import TaskFinished
 from bottega_dataset.export_dataset import NewDatasets
@@ -59,7 +59,7 @@ class Exports:
             if task.params.get("export_dest") == "NEW_DATASET":
                 await self._datasets.begin(running, staged)
             elif task.params.get("format", MANIFEST) == MANIFEST:
-                await self._manifest(running, staged)
+                await self._manifest(running, kind, staged)
             else:
                 await self._folder(running, kind, staged)
 
@@ -76,13 +76,18 @@ class Exports:
             await export_folder.clear(self._platform.objects, ObjectPath.parse(task.cursor["folder"]))
         await self._datasets.undo(task)
 
-    async def _manifest(self, running: Running, staged: Staged) -> None:
+    async def _manifest(self, running: Running, kind: DatasetType, staged: Staged) -> None:
+        """The files of annotations lie in a folder beside the manifest, of the same name."""
         task = running.task
-        path = ObjectPath.parse(task.params["path"], "path").folder / f"{await self._stamped(task)}.manifest"
+        name = await self._stamped(task)
+        folder = ObjectPath.parse(task.params["path"], "path").folder
+        path = folder / f"{name}.manifest"
         prefix = task.params.get("source_type_header") or "s3://"
         follower = _Follower(self._platform, running, staged, None)
         with ManifestFile() as file:
             async for batch in follower.samples():
+                if kind.has_files:
+                    batch = await annotation_files.publish(self._platform.objects, kind, batch, folder / f"{name}/")
                 file.write(_addressed(record, prefix) for record in batch)
             await self._platform.objects.upload(file.finish(), path, "application/json-lines")
         async with self._platform.database.transaction() as tx:

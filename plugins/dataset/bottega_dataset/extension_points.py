@@ -15,12 +15,15 @@ from pydantic import BaseModel, ValidationError
 from bottega.hookspecs import hookspec
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.label_names import LABEL_NAME, LABEL_RULE
-from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, SampleRecord
+from bottega_dataset.sample import CONTENT, EVERYTHING, Annotation, BadSample, Choice, Chunk, SampleRecord
 
 Schema = type[BaseModel]
+Refusal = Callable[[ObjectPath], Awaitable[str | None]]
+"""Why a path must not be read by the one who asked, None when it may."""
 
 if TYPE_CHECKING:
     from bottega_dataset.export_folder import ExportFolder
+    from bottega_dataset.processing.processors import Processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ class DatasetType:
     `code` is the API's ``dataset_type``, `sample_type` its ``sample_type`` (0 image, 1 text, 2 audio, 4 table,
     6 video, 9 free). `suffixes` are what the names of its objects end with, in lower case (none: any name);
     `texts` says whether a sample may be a text carried in its source. The first of `annotations` is the type's own.
-    `layout` says how a folder is read into such a dataset.
+    `layout` says how a folder is read into such a dataset. `labels_alone` says that annotations without property are
+    judged by their types and names, each once, whatever the sample: then what was found good of one sample is not
+    asked again of the next.
     """
 
     code: int
@@ -54,6 +59,7 @@ class DatasetType:
     texts: bool = False
     annotations: Sequence[AnnotationKind]
     layout: str = ""
+    labels_alone: bool = False
 
     @cached_property
     def annotation_type(self) -> str:
@@ -155,14 +161,16 @@ class ImportRequest:
     """What to import. `label_format` is the API's object of that name.
 
     `refusal` says why a path must not be read by the one who asked, None when it may: an importer asks before it
-    follows a path it found in a file. The sources of samples are checked for it.
+    follows a path it found in a file. The sources of samples are checked for it. An importer
+    need not mind the `choice`: what it yields as records is chosen from afterwards.
     """
 
     path: ObjectPath
     dataset_type: DatasetType
     store: ObjectStore
     label_format: Mapping[str, Any]
-    refusal: Callable[[ObjectPath], Awaitable[str | None]] = _anything
+    refusal: Refusal = _anything
+    choice: Choice = EVERYTHING
 
 
 def check(kind: DatasetType, record: SampleRecord) -> SampleRecord:
@@ -245,3 +253,8 @@ def bottega_dataset_importers() -> Iterable[Importer]:
 @hookspec
 def bottega_dataset_exporters() -> Iterable[Exporter]:
     """Return exporters."""
+
+
+@hookspec
+def bottega_dataset_processors() -> Iterable[Processor]:
+    """Return operators of processing tasks (`bottega_dataset.processing.processors.Processor`)."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega_dataset.extension_points import ImportRequest, check
-from bottega_dataset.import_manifest import CHUNK, SHOWN
+from bottega_dataset.import_manifest import CHUNK
 from bottega_dataset.manifest import ManifestReader
+from bottega_dataset.parsing import SHOWN
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, Problem, SampleRecord, line_id
 from bottega_dataset.types.image import IMAGE_SUFFIXES
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import pickle
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio.lowlevel
+
 from bottega_dataset import annotation_files
-from bottega_dataset.extension_points import ImportRequest, check
-from bottega_dataset.manifest import MAX_LINE, ManifestReader, parse_line
-from bottega_dataset.sample import BadSample, Chunk, Problem, SampleRecord
+from bottega_dataset.extension_points import ImportRequest
+from bottega_dataset.manifest import ManifestReader
+from bottega_dataset.parsing import Parser, ParserProcess, problem, too_long
+from bottega_dataset.sample import Chunk
 
 CHUNK = 1000
-SHOWN = 200
-"""Characters of a bad line kept for the report."""
+_APART_FROM = 8 * 2**20
+"""Bytes of a manifest that are worth a process of their own; less is parsed here, a little at a time."""
+_BLOCK, _LITTLE = 4 * 2**20, 64 * 1024
 
 
 class ManifestImporter:
@@ -28,22 +34,47 @@ class ManifestImporter:
             return
         number: int = cursor.get("line", 0)
         reader = ManifestReader(request.store, request.path, offset=cursor.get("offset", 0), etag=cursor.get("etag"))
-        samples: list[SampleRecord] = []
-        problems: list[Problem] = []
-        offset = 0
-        async for offset, line in reader.lines():
-            number += 1
-            try:
-                if line is None:
-                    raise BadSample(f"the line is longer than {MAX_LINE // 2**20} MB")
-                if not line.strip():
+        await reader.open()
+        parser = Parser(request.dataset_type, request.choice, str(request.path))
+        async with AsyncExitStack() as stack:
+            apart = None
+            if reader.size - cursor.get("offset", 0) >= _APART_FROM and _travels(parser):
+                apart = await stack.enter_async_context(ParserProcess(parser))
+            async for behind, block in reader.blocks(_BLOCK):
+                if block is None:
+                    number += 1
+                    problems = [problem(str(request.path), number, str(too_long()), None)]
+                    yield Chunk([], problems, _at(reader, behind, number), behind / reader.size)
                     continue
-                samples.append(check(request.dataset_type, parse_line(line)))
-            except BadSample as e:
-                shown = (line or b"")[: SHOWN * 4].decode("utf-8", "replace")[:SHOWN]
-                problems.append(Problem(f"{request.path}, line {number}", str(e), shown))
-            if len(samples) + len(problems) >= CHUNK:
-                at = {"offset": offset, "line": number, "etag": reader.etag}
-                yield Chunk(samples, problems, at, offset / reader.size)
-                samples, problems = [], []
-        yield Chunk(samples, problems, {"offset": reader.size, "line": number, "etag": reader.etag}, 1.0)
+                offset = behind - len(block)
+                for part in [block] if apart else _parts(block):
+                    if apart:
+                        found = await apart(part, number + 1)
+                    else:
+                        await anyio.lowlevel.checkpoint()
+                        found = parser(part, number + 1)
+                    number, offset = number + found.lines, offset + len(part)
+                    cursor, progress = _at(reader, offset, number), offset / reader.size
+                    yield Chunk(found.samples, found.problems, cursor, progress, found.left_out)
+
+
+def _at(reader: ManifestReader, offset: int, number: int) -> dict[str, Any]:
+    return {"offset": offset, "line": number, "etag": reader.etag}
+
+
+def _parts(block: bytes) -> Iterator[bytes]:
+    """Whole lines of about `_LITTLE` bytes together."""
+    start = 0
+    while start < len(block):
+        end = block.find(b"\n", start + _LITTLE) + 1 or len(block)
+        yield block[start:end]
+        start = end
+
+
+def _travels(parser: Parser) -> bool:
+    """Whether a parser can be sent to another process; a type that is made inside a function cannot."""
+    try:
+        pickle.dumps(parser)
+    except Exception:  # what pickling raises depends on what is pickled
+        return False
+    return True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
 
 from bottega.context import Principal
 from bottega.errors import Forbidden, Invalid, NotFound, Unauthenticated
@@ -13,9 +15,11 @@ from bottega.platform import Platform
 from bottega_dataset import samples
 from bottega_dataset.entities import Dataset
 from bottega_dataset.events import LabelsChanged
-from bottega_dataset.extension_points import ImportRequest
+from bottega_dataset.extension_points import DatasetType, ImportRequest
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.sample import Problem, SampleRecord
+from bottega_dataset.loading import load
+from bottega_dataset.packing import Packed, pack
+from bottega_dataset.sample import Choice, Chunk, Problem, SampleRecord
 from bottega_dataset.tasks import Running
 
 
@@ -33,32 +37,60 @@ class Imports:
         path = ObjectPath.parse(task.params["import_path"], "import_path")
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
         await rights.check(path)
+        choice = chosen(task.params)
         formats = dataset.label_format | task.params["label_format"]
-        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason)
-        async for chunk in importer.read(request, task.cursor):
-            refused = [(record, await rights.refusal(record)) for record in chunk.samples]
-            allowed = [record for record, reason in refused if reason is None]
-            problems = [*chunk.problems, *(Problem(r.source, reason) for r, reason in refused if reason)]
-            chosen = _chosen(allowed, task.params)
-            async with self._platform.database.transaction() as tx:
-                added = await samples.add(tx.session, dataset, kind, chosen)
-                counted = {
-                    "read": len(chunk.samples) + len(chunk.problems),
-                    "imported": added.imported,
-                    "annotated": added.annotated,
-                    "known": added.known,
-                    "left_out": len(allowed) - len(chosen),
-                }
-                await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
-                if added.new_labels:
-                    tx.emit(
-                        LabelsChanged(dataset_id=dataset.id, created=added.new_labels),
-                        self._kinds.urn(task.project_id, dataset.id),
-                    )
+        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason, choice)
+        try:
+            async with anyio.create_task_group() as group:
+                # While one chunk is being written the next is read.
+                send, receive = anyio.create_memory_object_stream[Chunk]()
+                group.start_soon(_pass_on, importer.read(request, task.cursor), send)
+                async with receive:
+                    async for chunk in receive:
+                        await self._keep(running, kind, rights, choice, chunk)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, progress=1.0, state="completed")
             urn = self._kinds.urn(task.project_id, dataset.id)
             await self._platform.resources.link(tx, str(path), urn, "imported from")
+
+    async def _keep(self, running: Running, kind: DatasetType, rights: Rights, choice: Choice, chunk: Chunk) -> None:
+        task, dataset = running.task, running.dataset
+        read = len(chunk.samples) + chunk.left_out + len(chunk.problems)
+        found, left_out = chunk.samples, chunk.left_out
+        if not isinstance(found, Packed):
+            wanted = [choice.of(record) for record in found]
+            left_out += wanted.count(None)
+            found = pack(record for record in wanted if record is not None)
+        refused = await rights.refusals(found)
+        if refused:
+            found = found.without(number for number, _ in refused)
+        async with self._platform.database.transaction() as tx:
+            first = await samples.lock(tx.session, dataset, found.count)
+            added = await load(tx.session, dataset, kind, found, first)
+            counted = {
+                "read": read,
+                "imported": added.imported,
+                "annotated": added.annotated,
+                "known": added.known,
+                "left_out": left_out,
+            }
+            problems = [*chunk.problems, *(problem for _, problem in refused)]
+            await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
+            if added.new_labels:
+                event = LabelsChanged(dataset_id=dataset.id, created=added.new_labels)
+                tx.emit(event, self._kinds.urn(task.project_id, dataset.id))
+
+
+async def _pass_on(chunks: AsyncIterator[Chunk], send: MemoryObjectSendStream[Chunk]) -> None:
+    try:
+        async with send:
+            async for chunk in chunks:
+                await send.send(chunk)
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 class Rights:
@@ -91,6 +123,26 @@ class Rights:
         bucket, _, key = record.source[5:].partition("/")
         return await self.reason(ObjectPath(bucket, key))
 
+    async def refusals(self, found: Packed) -> list[tuple[int, Problem]]:
+        """The numbers of those samples whose sources must not be read, and why."""
+        refused: list[tuple[int, Problem]] = []
+        allowed: dict[str, bool] = {}
+        for number, source in found.sources():
+            if not source.startswith("s3://"):
+                continue
+            bucket, _, key = source[5:].partition("/")
+            if bucket not in allowed:
+                allowed[bucket] = await self._everything_in(bucket)
+            if not allowed[bucket]:
+                reason = await self.reason(ObjectPath(bucket, key))
+                if reason:
+                    refused.append((number, Problem(source, reason)))
+        return refused
+
+    async def _everything_in(self, bucket: str) -> bool:
+        mine = await self._identity.bucket_account(bucket) == self._principal.account_id
+        return mine and self._principal.is_account_root
+
     async def reason(self, path: ObjectPath) -> str | None:
         """Why an object must not be read; None when it may."""
         if await self._identity.bucket_account(path.bucket) != self._principal.account_id:
@@ -105,20 +157,14 @@ class Rights:
         return None if decision.allowed else f"you may not read it: {decision.explain()}"
 
 
-def _chosen(records: Sequence[SampleRecord], params: Mapping[str, Any]) -> list[SampleRecord]:
-    """The records a request wants: by label, hard ones only, with or without their annotations."""
-    included, excluded = set(params["included_labels"]), set(params["excluded_labels"])
-    kept = []
-    for record in records:
-        names = {one.name for one in record.annotations}
-        if (included and not names & included) or names & excluded:
-            continue
-        if params["difficult_only"] and not any(one.hard for one in record.annotations):
-            continue
-        if included:
-            record = replace(record, annotations=[one for one in record.annotations if one.name in included])
-        kept.append(record if params["import_annotations"] else replace(record, annotations=[]))
-    return kept
+def chosen(params: Mapping[str, Any]) -> Choice:
+    """What an import task was asked to choose."""
+    return Choice(
+        included=frozenset(params["included_labels"]),
+        excluded=frozenset(params["excluded_labels"]),
+        hard_only=params["difficult_only"],
+        annotations=params["import_annotations"],
+    )
 
 
 def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: ObjectPath) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ VOC = "PASCAL VOC"
 MAX_LINE = 2**20
 """Bytes; a longer line is reported and left out."""
 _READ_AT_ONCE = 4 * 2**20
-_PLAIN = re.compile(r"s3://[A-Za-z0-9.-]{3,63}(?:/[^/\x00-\x1f]+)+")
+PLAIN = re.compile(r"s3://[A-Za-z0-9.-]{3,63}(?:/[^/\x00-\x1f]+)+")
 """What nearly every source looks like and needs no closer look, unless a part of it begins with a dot."""
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
@@ -31,6 +32,11 @@ def parse_line(line: bytes) -> SampleRecord:
         data = orjson.loads(line)
     except orjson.JSONDecodeError as e:
         raise BadSample(f"not a JSON object: {e}") from e
+    return parse_data(data)
+
+
+def parse_data(data: Any) -> SampleRecord:
+    """Read what a line says. Raises as `parse_line`."""
     if not isinstance(data, dict):
         raise BadSample(f"a line must be a JSON object, not {type(data).__name__}")
     source = _source(_text(data, "source", required=True))
@@ -82,32 +88,64 @@ class ManifestReader:
         self.etag = etag
         self.size = 0
 
-    async def lines(self) -> AsyncIterator[tuple[int, bytes | None]]:
-        """Each line with the offset behind it; None stands for one longer than `MAX_LINE`.
-
-        Raises Conflict when the object is another one than before, NotFound when it is not there.
-        """
+    async def open(self) -> None:
+        """Raises Conflict when the object is another one than before, NotFound when it is not there."""
         info = await self._store.head(self._path)
         if self.etag is not None and info.etag != self.etag:
             raise Conflict(f"{self._path} was changed while it was being read; import it again")
         self.etag, self.size = info.etag, info.size
-        rest, position, too_long = b"", self._offset, False
-        while self._offset < self.size:
-            end = min(self._offset + _READ_AT_ONCE, self.size)
-            block = rest + await self._store.get(self._path, self._offset, end - 1)
-            self._offset = end
-            *whole, rest = block.split(b"\n")
-            for line in whole:
-                position += len(line) + 1
-                if too_long or len(line) > MAX_LINE:
-                    too_long = False
-                    yield position, None
-                else:
-                    yield position, line
-            if len(rest) > MAX_LINE:
-                position, rest, too_long = position + len(rest), b"", True
+
+    async def lines(self) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Each line with the offset behind it; None stands for one longer than `MAX_LINE`. Raises as `open`."""
+        await self.open()
+        async for behind, block in self.blocks():
+            if block is None:
+                yield behind, None
+                continue
+            position = behind - len(block)
+            for line in block.removesuffix(b"\n").split(b"\n"):
+                position = min(position + len(line) + 1, behind)
+                yield position, None if len(line) > MAX_LINE else line
+
+    async def blocks(self, size: int = _READ_AT_ONCE) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Whole lines of about `size` bytes together, with the offset behind them; the next are read meanwhile.
+
+        None stands for one line that is longer than `MAX_LINE` and than `size`.
+        """
+        rest, too_long = b"", False
+        position = self._offset
+        async for piece in self._pieces(size):
+            position += len(piece)
+            end = piece.rfind(b"\n") + 1
+            if too_long and end:
+                start = piece.index(b"\n") + 1
+                yield position - len(piece) + start, None
+                piece, end, too_long = piece[start:], end - start, False
+            if end:
+                yield position - len(piece) + end, rest + piece[:end]
+                rest = piece[end:]
+            elif not too_long:
+                rest += piece
+            if len(rest) > max(MAX_LINE, size):
+                rest, too_long = b"", True
         if rest or too_long:
             yield self.size, None if too_long else rest
+
+    async def _pieces(self, size: int) -> AsyncIterator[bytes]:
+        starts = range(self._offset, self.size, size)
+        ahead: asyncio.Task[bytes] | None = None
+        try:
+            for start in starts:
+                piece = await (ahead or self._piece(start, size))
+                following = start + size
+                ahead = asyncio.create_task(self._piece(following, size)) if following < self.size else None
+                yield piece
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    async def _piece(self, start: int, size: int) -> bytes:
+        return await self._store.get(self._path, start, min(start + size, self.size) - 1)
 
 
 def _source(text: str) -> str:
@@ -115,7 +153,7 @@ def _source(text: str) -> str:
         if not text[len(CONTENT) :].strip():
             raise BadSample("source carries no text after 'content://'")
         return text
-    if text.startswith(("https://", "http://")) or (_PLAIN.fullmatch(text) and "/." not in text):
+    if text.startswith(("https://", "http://")) or (PLAIN.fullmatch(text) and "/." not in text):
         return text
     try:
         path = ObjectPath.parse(text, "source")

@@ -1,4 +1,4 @@
-"""What a dataset and the work on it will need, told before it is begun. None of it uses machines that are paid for."""
+"""What a dataset and the work on it will need, told before it is begun. Only processing uses machines."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
 from bottega.plans import Need, Plan, Planner
+from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_dataset.datasets import check_paths
+from bottega_dataset.kinds import Kinds
+from bottega_dataset.processing.planner import CREATE as CREATE_TASK
+from bottega_dataset.processing.planner import TASKS, ProcessingPlanner
+from bottega_dataset.processing.processors import Processors
+from bottega_dataset.processing.requests import NewTask
 from bottega_dataset.requests import NewDataset, NewExport, NewImport
 
 CREATE, IMPORT, EXPORT = "modelarts:dataset:create", "modelarts:dataset:import", "modelarts:dataset:export"
@@ -71,8 +77,10 @@ def export_paths(body: NewExport) -> tuple[ObjectPath | None, ObjectPath | None]
     return path, work_path
 
 
-def planners() -> list[Planner]:
+def planners(platform: Platform) -> list[Planner]:
+    processing = ProcessingPlanner(platform, Kinds.of_platform(platform), Processors.of_platform(platform))
     return [
+        Planner(TASKS, CREATE_TASK, NewTask, processing.plan),
         Planner(DATASETS, CREATE, NewDataset, plan_dataset),
         Planner(DATASETS + "/{dataset_id}/import-tasks", IMPORT, NewImport, plan_import),
         Planner(DATASETS + "/{dataset_id}/export-tasks", EXPORT, NewExport, plan_export),

@@ -48,8 +48,9 @@ def bottega_dataset_importers() -> Iterable[Importer]:
 @hookimpl
 def bottega_entities() -> Entities:
     from bottega_dataset.entities import TABLES
+    from bottega_dataset.processing import entities as processing
 
-    return Entities(TABLES, Path(__file__).parent / "migrations")
+    return Entities([*TABLES, *processing.TABLES], Path(__file__).parent / "migrations")
 
 
 @hookimpl
@@ -61,7 +62,11 @@ def bottega_actions() -> Iterable[Action]:
 
 @hookimpl
 def bottega_quotas(platform: Platform) -> Iterable[Quota]:
-    return [Quota("dataset", platform.settings.max_datasets, "datasets")]
+    settings = platform.settings
+    return [
+        Quota("dataset", settings.max_datasets, "datasets"),
+        Quota("processor-task", settings.max_processor_tasks, "processing tasks"),
+    ]
 
 
 @hookimpl
@@ -73,10 +78,14 @@ def bottega_events() -> Iterable[type[Event]]:
 
 @hookimpl
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    from bottega.backends import WorkloadFinished, WorkloadStarted
     from bottega_dataset.assembly import Assembly
-    from bottega_dataset.events import TaskFinished, TaskRequested
+    from bottega_dataset.events import ProcessingRequested, TaskFinished, TaskRequested
 
     parts = Assembly.of(platform)
+    bus.on_external(ProcessingRequested, parts.preparation.on_requested)
+    bus.on(WorkloadStarted, parts.settlement.on_started)
+    bus.on_external(WorkloadFinished, parts.settlement.on_finished)
     bus.on_external(TaskRequested, parts.tasks.handle)
     bus.on(TaskFinished, parts.publishing.on_finished)
     bus.on_external(TaskFinished, parts.exports.on_finished)
@@ -90,10 +99,10 @@ def bottega_routes(platform: Platform) -> APIRouter:
 
 
 @hookimpl
-def bottega_plans() -> Iterable[Planner]:
+def bottega_plans(platform: Platform) -> Iterable[Planner]:
     from bottega_dataset.planner import planners
 
-    return planners()
+    return planners(platform)
 
 
 @hookimpl

@@ -16,6 +16,9 @@ from bottega_dataset import (
     version_routes,
 )
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.processing import routes as processing_routes
+from bottega_dataset.processing.planner import ProcessingPlanner
+from bottega_dataset.processing.processors import Processors
 
 ACTIONS = (
     Action("modelarts:dataset:create", "Create datasets", "dataset", "createDataset"),
@@ -38,6 +41,7 @@ ACTIONS = (
     Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
     Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
     Action("modelarts:dataset:stopTask", "Stop imports and exports", "dataset", "stopTask"),
+    *processing_routes.ACTIONS,
 )
 
 
@@ -55,4 +59,7 @@ def router(platform: Platform) -> APIRouter:
     )
     for part in parts:
         routes.include_router(part.router(platform, kinds))
+    processors = Processors.of_platform(platform)
+    planner = ProcessingPlanner(platform, kinds, processors)
+    routes.include_router(processing_routes.router(platform, planner, processors))
     return routes

@@ -5,9 +5,12 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bottega_dataset.packing import Packed
 
 CONTENT = "content://"
 USAGES = ("TRAIN", "EVAL", "TEST", "INFERENCE")
@@ -79,13 +82,45 @@ class Problem:
 class Chunk:
     """What an importer found since the last chunk. `cursor` (JSON) makes it go on right behind this chunk.
 
-    `progress` is the part of all there is, 0 to 1, or None where that is not known.
+    `progress` is the part of all there is, 0 to 1, or None where that is not known. `samples` are records, or packed
+    by an importer that has very many, and has made the request's choice among them (`left_out` others).
     """
 
-    samples: Sequence[SampleRecord]
+    samples: Sequence[SampleRecord] | Packed
     problems: Sequence[Problem]
     cursor: Mapping[str, Any]
     progress: float | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which samples of a source an import wants: by label, hard ones only, with or without their annotations."""
+
+    included: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    hard_only: bool = False
+    annotations: bool = True
+
+    @property
+    def everything(self) -> bool:
+        return not self.included and not self.excluded and not self.hard_only and self.annotations
+
+    def of(self, record: SampleRecord) -> SampleRecord | None:
+        """The record as it is wanted, None when it is not."""
+        names = {one.name for one in record.annotations}
+        if (self.included and not names & self.included) or names & self.excluded:
+            return None
+        if self.hard_only and not any(one.hard for one in record.annotations):
+            return None
+        if not self.annotations:
+            return replace(record, annotations=[])
+        if self.included:
+            return replace(record, annotations=[one for one in record.annotations if one.name in self.included])
+        return record
+
+
+EVERYTHING = Choice()
 
 
 def identity(record: SampleRecord) -> bytes:
@@ -96,14 +131,15 @@ def identity(record: SampleRecord) -> bytes:
     if record.id and record.is_text:
         if _HEX_ID.fullmatch(record.id):
             return bytes.fromhex(record.id)
-        return _digest(f"id:{record.id}")
-    return _digest(record.source)
+        return digest(f"id:{record.id}")
+    return digest(record.source)
 
 
 def line_id(path: str, line: int, text: str) -> str:
     """The id of a line of a text file, which distinguishes equal lines and changes when the line does."""
-    return _digest(f"{path}#{line}:{text}").hex()
+    return digest(f"{path}#{line}:{text}").hex()
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """16 bytes that stand for a text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

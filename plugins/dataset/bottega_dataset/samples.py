@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, insert, update
@@ -13,24 +12,15 @@ from sqlmodel import col, select
 from bottega.context import now_ms
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, NotFound
-from bottega_dataset import labels
-from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, Label, Sample
+from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.sample import Annotation, SampleRecord, identity
+from bottega_dataset.loading import Added, load
+from bottega_dataset.packing import pack
+from bottega_dataset.sample import Annotation, SampleRecord
 
-_TABLE: Any = Sample.__table__  # type: ignore[attr-defined]  # the mapped table: bulk rows go past the ORM
+_TABLE: Any = Sample.__table__  # type: ignore[attr-defined]  # the mapped table: rows go past the ORM
 _ANNOTATIONS: Any = AnnotationRow.__table__  # type: ignore[attr-defined]
 _KEYS_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What became of records: new samples, samples that got (their first) annotations, and samples known before."""
-
-    imported: int
-    annotated: int
-    known: int
-    new_labels: Sequence[str]
 
 
 async def lock(session: AsyncSession, dataset: Dataset, numbers: int = 0) -> int:
@@ -53,34 +43,10 @@ async def lock(session: AsyncSession, dataset: Dataset, numbers: int = 0) -> int
 async def add(session: AsyncSession, dataset: Dataset, kind: DatasetType, records: Iterable[SampleRecord]) -> Added:
     """Add what is not there yet.
 
-    A sample that is there but has no annotations gets the record's; every other one stays as it is.
+    A sample that is there but has no annotations gets the record's; every other one stays as it is. Raises BadSample.
     """
-    wanted: dict[bytes, SampleRecord] = {}
-    for record in records:
-        wanted.setdefault(identity(record), record)
-    number = await lock(session, dataset, len(wanted))
-    known = await by_id(session, dataset, list(wanted))
-    fresh = {ident: record for ident, record in wanted.items() if ident not in known}
-    unlabeled = {
-        key: wanted[ident] for ident, (key, labeled) in known.items() if not labeled and wanted[ident].annotations
-    }
-    said = ((one.type, one.name) for record in (*fresh.values(), *unlabeled.values()) for one in record.annotations)
-    label_keys, new_labels = await labels.ensure(session, dataset, kind, said)
-    assert dataset.key is not None
-    first = dataset.key * SAMPLES_PER_DATASET + number
-    keyed = {first + index: record for index, record in enumerate(fresh.values())}
-    now = now_ms()
-    if keyed:
-        rows = [_row(dataset.key, key, ident, r, now) for (key, r), ident in zip(keyed.items(), fresh, strict=True)]
-        await session.exec(insert(_TABLE), params=rows)
-    await _annotate(session, kind, {**keyed, **unlabeled}, label_keys)
-    for at in range(0, len(unlabeled), _KEYS_AT_ONCE):
-        keys = list(unlabeled)[at : at + _KEYS_AT_ONCE]
-        await session.exec(
-            update(Sample).where(col(Sample.key).in_(keys)).values(labeled=True, revision=Sample.revision + 1)
-        )
-    annotated = len(unlabeled) + sum(1 for record in fresh.values() if record.annotations)
-    return Added(len(fresh), annotated, len(known), new_labels)
+    found = pack(records)
+    return await load(session, dataset, kind, found, await lock(session, dataset, found.count))
 
 
 async def ids_of(session: AsyncSession, keys: Sequence[int]) -> list[bytes]:
@@ -173,30 +139,6 @@ async def _annotate(
     ]
     if rows:
         await session.exec(insert(_ANNOTATIONS), params=rows)
-
-
-def _row(dataset_key: int, key: int, ident: bytes, record: SampleRecord, now: int) -> dict[str, Any]:
-    extra: dict[str, Any] = {}
-    if record.id and record.id != ident.hex():
-        extra["id"] = record.id
-    if record.inference_loc:
-        extra["inference-loc"] = record.inference_loc
-    if record.property:
-        extra["property"] = record.property
-    return {
-        "key": key,
-        "dataset_key": dataset_key,
-        "sample_id": ident,
-        "source": record.source,
-        "name": record.name,
-        "size": record.size,
-        "modified_at": record.modified_at,
-        "usage": record.usage,
-        "labeled": bool(record.annotations),
-        "hard": any(one.hard for one in record.annotations),
-        "extra": extra or None,
-        "added_at": now,
-    }
 
 
 def slices(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -10,5 +10,15 @@ from bottega.settings import Section
 class DatasetSettings(Section):
     max_datasets: int = Field(100, ge=1)
     """How many datasets an account may have, unless its administrator set another quota."""
+    max_processor_tasks: int = Field(1000, ge=1)
+    """How many processing tasks an account may keep, unless its administrator set another quota."""
+    processing_flavor: str | None = None
+    """Where processing tasks run that name no flavor; None: the first one offered for datasets."""
+    processing_timeout_s: float = Field(24 * 3600, gt=0)
+    """A version of a processing task that takes longer is ended."""
+    processing_largest_mb: int = Field(256, ge=1)
+    """Larger objects are not read by processing tasks; they count as unreadable."""
+    processing_cache_mb: int = Field(2048, ge=0)
+    """How much a processing task keeps on its machine's disk of what it has read, for operators that read again."""
     problems_kept: int = Field(1000, ge=0)
     """How many bad lines of an import are kept for its report; all are counted."""

@@ -165,10 +165,10 @@ class Account:
     def balance(self) -> Any:
         return self.tenant.client.get("/v2/{project_id}/balance")
 
-    def charge(self, amount: str) -> None:
-        """Charge the account for something bought at once."""
+    def charge(self, amount: str, at: int | None = None) -> None:
+        """Charge the account for something bought at once, now or at another time (epoch ms)."""
         platform, tenant = self.running.platform("billing"), self.tenant
-        micro, number, now = int(Decimal(amount) * 1_000_000), str(uuid.uuid4()), now_ms()
+        micro, number, now = int(Decimal(amount) * 1_000_000), str(uuid.uuid4()), at or now_ms()
         bought = Order(
             id=number,
             order_no=number,

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from bottega.backends import WorkloadFinished, WorkloadSpec, WorkloadStarted
 from bottega.client import ApiFailure
 from bottega.entities import Workload
 from bottega.events import Envelope, Event, Received, uuid7
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega_billing_iam.billing.budgets import Budgets
+from bottega_billing_iam.billing.invoices import Invoices
 from bottega_billing_iam.billing.metering import on_finished, on_started
 
 BILLS = "/v2/{project_id}/bills"
@@ -266,3 +270,30 @@ def test_a_price_change_never_changes_the_past(tmp_path: Path) -> None:
     with start(first + later) as running:
         again = replace(tenant, running=running)
         assert bill(again, **asked)["total_amount"] == "0.36"
+
+
+def test_what_is_looked_at_every_half_minute_does_not_read_all_there_ever_was(running: RunningPlatform) -> None:
+    billing = running.platform("billing")
+    months, budgets = Invoices(billing), Budgets(billing)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if statement.startswith("SELECT") and "billing_" in statement:
+            asked.append((statement, parameters))
+
+    async def look() -> str:
+        await months.close_due()
+        listen(Engine, "before_cursor_execute", note)
+        await months.close_due()
+        await budgets.step()
+        remove(Engine, "before_cursor_execute", note)
+        async with billing.database.read() as session:
+            connection = await session.connection()
+            found = [(await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p)).all() for s, p in asked]
+        return "\n".join(row[3] for rows in found for row in rows)
+
+    plan = running.run(look())
+    assert "billing_entry" in plan
+    assert "ix_billing_usage_running" in plan
+    whole = [line for line in plan.splitlines() if "SCAN billing_" in line and "ix_billing_usage_running" not in line]
+    assert not [line for line in whole if "entry" in line or "posting" in line or "usage" in line], plan

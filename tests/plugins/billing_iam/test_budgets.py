@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from bottega.client import ApiFailure
+from bottega.context import now_ms
 from bottega.testing import Tenant, wait_until
+from bottega_billing_iam.billing.budgets import Month
 from bottega_billing_iam.billing.money_events import BudgetExceeded
 
 BUDGETS = "/v2/{project_id}/budgets"
@@ -41,6 +43,19 @@ def test_each_threshold_is_told_once_a_month(account: Any, later: Any) -> None:
     account.charge("0.60")
     wait_until(lambda: thresholds(account) == ["50", "80", "100", "50"])
     assert len({data["period"] for data in account.told(EXCEEDED)}) == 2
+
+
+def test_what_is_settled_after_a_month_is_told_of_that_month(account: Any, later: Any) -> None:
+    """Its last hour is settled in the next one; a budget that was changed since does not judge it."""
+    make(account.tenant, thresholds=[50, 80, 100], forecast=True, stop=True)
+    last = now_ms()
+    later(31 * 24)
+    make(account.tenant, thresholds=[10], name="made later")
+    account.charge("0.85", at=last)
+    wait_until(lambda: thresholds(account) == ["50", "80"])
+    account.charge("10", at=last)
+    wait_until(lambda: thresholds(account) == ["50", "80", "100"])
+    assert {(data["period"], data["stopped"]) for data in account.told(EXCEEDED)} == {(Month.of(last).name, False)}
 
 
 def test_the_topic_is_told(account: Any) -> None:

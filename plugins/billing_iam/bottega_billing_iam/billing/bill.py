@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlmodel import col, select
 
+from bottega.context import now_ms
 from bottega.database import AsyncSession
 from bottega.errors import Invalid
 
@@ -132,9 +133,20 @@ async def orders(session: AsyncSession, scope: Scope, start: int, end: int) -> l
     return [order for order in found if scope.holds(order)]
 
 
-async def spent(session: AsyncSession, scope: Scope, price_list: PriceList, start: int, end: int, now: int) -> int:
-    """What `scope` cost from `start` to `end`, in millionths: settled, running and ordered."""
-    return (await read_bill(session, scope, price_list, start, end, now, "account")).micro
+async def spent(
+    session: AsyncSession, account_id: str, scopes: Sequence[Scope], price_list: PriceList, start: int, end: int
+) -> list[int]:
+    """What each of some scopes of an account cost from `start` to `end`, in millionths: settled, running, ordered."""
+    found = await settlement.facts(session, account_id, start, end)
+    known: defaultdict[str, int] = defaultdict(int)
+    for (ident, _), micro in (await read_amounts(session, account_id, price_list, start, min(end, now_ms()))).items():
+        known[ident] += micro
+    bought = await orders(session, Scope(account_id), start, end)
+    return [
+        sum(known[usage.id] for usage in found if usage.id in known and scope.holds(usage))
+        + sum(order.micro for order in bought if scope.holds(order))
+        for scope in scopes
+    ]
 
 
 async def unsettled(session: AsyncSession, account_id: str, price_list: PriceList, now: int) -> int:

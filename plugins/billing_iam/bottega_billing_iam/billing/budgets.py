@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from sqlmodel import col, delete, select
 
@@ -81,7 +82,7 @@ class Budgets:
         await tx.session.flush()
         here = (col(BudgetAlarm.budget_id) == budget.id, col(BudgetAlarm.period) == Month.of(now_ms()).name)
         await tx.session.exec(delete(BudgetAlarm).where(*here))
-        await self._review(tx, budget.id)
+        await self._review(tx, budget.id, Month.of(now_ms()))
 
     async def delete(self, tx: Transaction, budget: Budget) -> None:
         await tx.session.exec(delete(BudgetAlarm).where(col(BudgetAlarm.budget_id) == budget.id))
@@ -89,25 +90,28 @@ class Budgets:
 
     async def spent(self, session: AsyncSession, budget: Budget) -> int:
         """What the scope of a budget cost this month, up to now, in millionths."""
-        now = now_ms()
-        month = Month.of(now)
-        price_list = await prices.load(session)
-        return await bill.spent(session, _scope(budget), price_list, month.begins, month.ends, now)
+        return (await _spent(session, [budget], Month.of(now_ms())))[0]
 
     async def on_entry(self, received: Received[EntryPosted], tx: Transaction) -> None:
-        """An account was charged: look at its budgets."""
+        """An account was charged: look at its budgets, of the month it is about too, if that has ended meanwhile."""
         if received.event.moved < 0:
-            for budget in await self.listing(tx.session, received.event.account_id, None):
-                await self._review(tx, budget.id)
+            budgets = await self.listing(tx.session, received.event.account_id, None)
+            for month in {Month.of(now_ms()), Month.of(received.event.at)}:
+                for budget in await self._due(tx.session, budgets, month):
+                    await self._review(tx, budget.id, month)
 
     async def step(self) -> None:
         """Look at the budgets of accounts that use something now. Called regularly; charges come by `on_entry`."""
         using = select(UsageRecord.account_id).where(col(UsageRecord.finished_at).is_(None))
+        month = Month.of(now_ms())
         async with self._platform.database.read() as session:
-            ids = (await session.exec(select(Budget.id).where(col(Budget.account_id).in_(using)))).all()
-        for ident in ids:
+            query = select(Budget).where(col(Budget.account_id).in_(using))
+            budgets = (await session.exec(query.order_by(Budget.account_id))).all()
+            of_accounts = [list(budgets) for _, budgets in groupby(budgets, key=lambda budget: budget.account_id)]
+            due = [budget for each in of_accounts for budget in await self._due(session, each, month)]
+        for budget in due:
             async with self._platform.database.transaction() as tx:
-                await self._review(tx, ident)
+                await self._review(tx, budget.id, month)
 
     async def admit(self, session: AsyncSession, workload: Workload) -> None:
         """Raises BudgetSpent for a workload that costs, in the scope of a budget that is spent and stops."""
@@ -127,23 +131,31 @@ class Budgets:
                     f"{until} or a higher budget"
                 )
 
-    async def _review(self, tx: Transaction, budget_id: str) -> None:
+    async def _due(self, session: AsyncSession, budgets: Sequence[Budget], month: Month) -> list[Budget]:
+        """Those of an account's budgets that have something to tell or to stop, without locking any of them."""
+        judged = [budget for budget in budgets if _judges(budget, month)]
+        if not judged:
+            return []
+        here = col(BudgetAlarm.budget_id).in_([budget.id for budget in judged]), BudgetAlarm.period == month.name
+        told = select(BudgetAlarm.budget_id, BudgetAlarm.threshold).where(*here)
+        known = set((await session.exec(told)).all())
+        sums = zip(judged, await _spent(session, judged, month), strict=True)
+        return [
+            budget
+            for budget, spent in sums
+            if any(passed == STOP or (budget.id, passed) not in known for passed in _passed(budget, month, spent))
+        ]
+
+    async def _review(self, tx: Transaction, budget_id: str, month: Month) -> None:
         """Tell of the thresholds that are newly passed; stop what runs when the budget says so."""
         locked = select(Budget).where(Budget.id == budget_id).with_for_update()
         budget = (await tx.session.exec(locked.execution_options(populate_existing=True))).first()
-        if budget is None:
-            return  # deleted meanwhile
-        now = now_ms()
-        month = Month.of(now)
+        if budget is None or not _judges(budget, month):
+            return  # deleted or changed meanwhile
         price_list = await prices.load(tx.session)
-        spent = await bill.spent(tx.session, _scope(budget), price_list, month.begins, month.ends, now)
-        passed = [str(threshold) for threshold in sorted(budget.thresholds) if spent * 100 >= threshold * budget.amount]
-        elapsed = now - month.begins
-        if budget.forecast and elapsed >= _FORECAST_AFTER_MS:
-            expected = spent * (month.ends - month.begins) // elapsed
-            passed += [FORECAST] if expected > budget.amount else []
-        stops = budget.stop and spent >= budget.amount
-        passed += [STOP] if stops else []
+        (spent,) = await _spent(tx.session, [budget], month)
+        passed = _passed(budget, month, spent)
+        stops = STOP in passed
         told = select(BudgetAlarm.threshold).where(BudgetAlarm.budget_id == budget.id)
         known = set((await tx.session.exec(told.where(BudgetAlarm.period == month.name))).all())
         for threshold in passed:
@@ -210,6 +222,31 @@ class Budgets:
 
     async def _costs(self, session: AsyncSession, workload: Workload) -> bool:
         return (await prices.load(session)).micro_per_hour(workload.flavor, workload.kind, now_ms()) > 0
+
+
+def _judges(budget: Budget, month: Month) -> bool:
+    """Whether a month is to be judged by a budget: the present one, or one in which it stood as it does now."""
+    return month.ends > now_ms() or budget.updated_at < month.ends
+
+
+def _passed(budget: Budget, month: Month, spent: int) -> list[str]:
+    """The thresholds that `spent` millionths pass; a month that has ended is neither foreseen nor stopped."""
+    now = now_ms()
+    passed = [str(threshold) for threshold in sorted(budget.thresholds) if spent * 100 >= threshold * budget.amount]
+    if now >= month.ends:
+        return passed
+    elapsed = now - month.begins
+    if budget.forecast and elapsed >= _FORECAST_AFTER_MS:
+        expected = spent * (month.ends - month.begins) // elapsed
+        passed += [FORECAST] if expected > budget.amount else []
+    return [*passed, STOP] if budget.stop and spent >= budget.amount else passed
+
+
+async def _spent(session: AsyncSession, budgets: Sequence[Budget], month: Month) -> list[int]:
+    """What the scopes of some budgets of one account cost in a month, up to now, in millionths."""
+    scopes = [_scope(budget) for budget in budgets]
+    price_list = await prices.load(session)
+    return await bill.spent(session, budgets[0].account_id, scopes, price_list, month.begins, month.ends)
 
 
 def budget_urn(budget: Budget) -> Urn:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from bottega.context import now_ms
 from bottega.entities import DEFAULT_WORKSPACE
 from bottega.urn import Urn
+
+_RUNS = text("finished_at IS NULL")
 
 
 class UsageRecord(SQLModel, table=True):
@@ -23,6 +25,8 @@ class UsageRecord(SQLModel, table=True):
     __table_args__ = (
         Index("ix_billing_usage_project", "project_id", "started_at"),
         Index("ix_billing_usage_account", "account_id", "started_at"),
+        # The few that run, among all there ever were.
+        Index("ix_billing_usage_running", "account_id", sqlite_where=_RUNS, postgresql_where=_RUNS),
     )
     id: str = Field(primary_key=True)
     account_id: str

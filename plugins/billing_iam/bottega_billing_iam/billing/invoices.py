@@ -5,6 +5,7 @@ What turns out about a closed month later stands on the next invoice, named as a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from sqlmodel import col, select
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.errors import NotFound
+from bottega.events import uuid7_at
 from bottega.platform import Platform
 
 from . import ledger, prices
@@ -28,6 +30,8 @@ from .ledger_entities import Entry, Payer, Posting
 from .settlement import SETTLED
 
 _AT_ONCE = 500
+_OVERLAP_MS = 600_000
+"""Entries of transactions that were open at the last look may be older than it, but not by more than this."""
 CHARGES = (*SETTLED, "order")
 """The kinds of entries that stand on invoices."""
 
@@ -38,24 +42,40 @@ def month_text(at: int) -> str:
 
 
 class Invoices:
+    """Closes months. All entries are looked through once a month; then those that are new, which their ids tell."""
+
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._month = 0
+        self._looked_ms = 0
+        self._waiting: set[str] = set()
+        """Accounts with a month to close that is not settled yet."""
 
     async def close_due(self) -> int:
         """Close every month that ended long enough ago and is settled; how many there were."""
         before = now_ms() - int(self._platform.settings.invoice_after_h * 3_600_000)
-        this_month = month_of(before)
+        this_month, looked_ms = month_of(before), time.time_ns() // 1_000_000
+        fresh = select(Entry.account_id).where(Entry.at < this_month, *_open())
+        if this_month != self._month:
+            fresh = fresh.distinct()
+        else:  # a few at most, and DISTINCT would make SQLite go through all of them by account
+            fresh = fresh.where(Entry.id >= uuid7_at(self._looked_ms - _OVERLAP_MS))
         closed = 0
         async with self._platform.database.read() as session:
-            open_entries = select(Entry.account_id).where(Entry.at < this_month, *_open()).distinct()
-            accounts = (await session.exec(open_entries)).all()
-        for account_id in accounts:
-            more = True
-            while more:
-                async with self._platform.database.transaction() as tx:
-                    more = await close_next(tx, account_id, this_month)
-                closed += more
+            accounts = {*(await session.exec(fresh)).all(), *self._waiting}
+        for account_id in sorted(accounts):
+            while more := await self._close_next(account_id, this_month):
+                closed += 1
+            if more is None:
+                self._waiting.add(account_id)
+            else:
+                self._waiting.discard(account_id)
+        self._month, self._looked_ms = this_month, looked_ms
         return closed
+
+    async def _close_next(self, account_id: str, before: int) -> bool | None:
+        async with self._platform.database.transaction() as tx:
+            return await close_next(tx, account_id, before)
 
     async def list(
         self, session: AsyncSession, account_id: str, offset: int, limit: int
@@ -74,8 +94,11 @@ class Invoices:
         return invoice
 
 
-async def close_next(tx: Transaction, account_id: str, before: int) -> bool:
-    """Close the oldest open month of an account before `before`; False when there is none, or it is not settled."""
+async def close_next(tx: Transaction, account_id: str, before: int) -> bool | None:
+    """Close the oldest open month of an account before `before`; False when there is none.
+
+    None: there is one, and the usage of its last hours is not in the ledger yet.
+    """
     payer: Payer = await ledger.lock(tx, account_id)
     session = tx.session
     first = await session.scalar(columns(func.min(Entry.at)).where(col(Entry.account_id) == account_id, *_open()))
@@ -86,8 +109,10 @@ async def close_next(tx: Transaction, account_id: str, before: int) -> bool:
     if last is not None:
         month = max(month, month_after(int(datetime.fromisoformat(f"{last}-01T00:00:00+00:00").timestamp() * 1000)))
     end = month_after(month)
-    if end > before or payer.settled_until < end:
+    if end > before:
         return False
+    if payer.settled_until < end:
+        return None
     price_list = await prices.load(session)
     rows = await _revenue(session, account_id, price_list.currency, end)
     due = columns(col(Entry.id)).where(col(Entry.account_id) == account_id, col(Entry.at) < end, *_open())

@@ -10,6 +10,8 @@ from bottega_dataset.sample import BadSample, SampleRecord
 class Classification(DatasetType):
     """Any number of labels on a whole sample, each once."""
 
+    labels_alone = True
+
     def check_annotations(self, record: SampleRecord) -> None:
         # Nearly every sample of a million has one good label: that one pays for nothing else.
         own = self.annotation_type

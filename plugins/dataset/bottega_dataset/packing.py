@@ -1,0 +1,193 @@
+"""Many samples as a database takes them at once: columns instead of objects, annotations that are alike said once.
+
+A chunk of tens of thousands of samples becomes one JSON array, which SQLite and PostgreSQL turn into rows themselves
+(`bottega_dataset.loading`). What all of a chunk have in common is no column but a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord, identity
+
+COLUMNS = ("source", "name", "size", "modified_at", "usage", "labeled", "hard", "extra")
+"""Of a sample, beside its key, dataset, id and time."""
+
+Said = tuple[str, str, float | None, bool | None, str, int | None, str | None, str | None]
+"""An annotation: type, name, confidence, hard, annotated by, created at, property (JSON), id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Samples. `ids` has 16 bytes for each, `rows` (a JSON array) an entry for each: an array of its `varying` columns,
+    the value itself where there is but one, or null where the sample was taken out. `constants` has the other columns.
+
+    `said` are the different annotations. `first` (a JSON array) has the index in `said` of each sample's first
+    annotation or null, `further` sample, position and index of the others.
+    """
+
+    count: int
+    ids: bytes
+    varying: tuple[str, ...]
+    constants: Mapping[str, Any]
+    rows: bytes
+    said: Sequence[Said]
+    first: bytes
+    further: Sequence[tuple[int, int, int]]
+    removed: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return self.count - len(self.removed)
+
+    def sources(self) -> Iterator[tuple[int, str]]:
+        """Number and source of each sample."""
+        alone = len(self.varying) == 1
+        for number, row in enumerate(orjson.loads(self.rows)):
+            if row is not None:
+                yield number, row if alone else row[0]
+
+    def columns(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number and columns of each sample."""
+        for number, row in enumerate(orjson.loads(self.rows)):
+            if number not in self.removed:
+                values = row if len(self.varying) != 1 else (row,)
+                yield number, {**self.constants, **dict(zip(self.varying, values, strict=True))}
+
+    def annotations(self) -> dict[int, list[int]]:
+        """The annotations of samples, as indices in `said`, by the samples' numbers."""
+        found = {n: [index] for n, index in enumerate(orjson.loads(self.first)) if index is not None}
+        for number, _, index in self.further:
+            found[number].append(index)
+        return found
+
+    def __iter__(self) -> Iterator[SampleRecord]:
+        annotations = self.annotations()
+        for number, values in self.columns():
+            extra = orjson.loads(values["extra"] or b"{}")
+            yield SampleRecord(
+                source=values["source"],
+                annotations=[unpacked(self.said[index]) for index in annotations.get(number, ())],
+                usage=values["usage"],
+                id=extra.get("id") or self.ids[16 * number : 16 * number + 16].hex(),
+                inference_loc=extra.get("inference-loc"),
+                property=extra.get("property"),
+                name=values["name"],
+                size=values["size"],
+                modified_at=values["modified_at"],
+            )
+
+    def without(self, numbers: Iterable[int]) -> Packed:
+        """The same without some of its samples."""
+        removed = self.removed | frozenset(numbers)
+        rows, first = orjson.loads(self.rows), orjson.loads(self.first)
+        for number in removed:
+            rows[number] = first[number] = None
+        further = [one for one in self.further if one[0] not in removed]
+        return Packed(
+            self.count,
+            self.ids,
+            self.varying,
+            self.constants,
+            orjson.dumps(rows),
+            self.said,
+            orjson.dumps(first),
+            further,
+            removed,
+        )
+
+
+@dataclass(slots=True)
+class Packer:
+    """Takes samples one by one. What few samples have is kept by their numbers."""
+
+    ids: list[bytes] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    usages: list[str | None] = field(default_factory=list)
+    first: list[int | None] = field(default_factory=list)
+    further: list[tuple[int, int, int]] = field(default_factory=list)
+    sparse: dict[str, dict[int, Any]] = field(default_factory=dict)
+    said: dict[Said, int] = field(default_factory=dict)
+
+    def add(self, record: SampleRecord) -> None:
+        """Raises BadSample for what no database keeps."""
+        if "\0" in record.source:
+            raise BadSample("source holds the character NUL")
+        ident = identity(record)
+        number = len(self.ids)
+        extra = extra_of(record, ident)
+        for column, value in (("size", record.size), ("modified_at", record.modified_at), ("extra", extra)):
+            if value is not None:
+                self.sparse.setdefault(column, {})[number] = value
+        indices = [self.said.setdefault(packed(one), len(self.said)) for one in record.annotations]
+        if any(one.hard for one in record.annotations):
+            self.sparse.setdefault("hard", {})[number] = True
+        self.ids.append(ident)
+        self.sources.append(record.source)
+        self.names.append(record.name)
+        self.usages.append(record.usage)
+        self.first.append(indices[0] if indices else None)
+        self.further += [(number, position, index) for position, index in enumerate(indices) if position]
+
+    def finish(self) -> Packed:
+        count = len(self.ids)
+        columns: dict[str, Sequence[Any]] = {"source": self.sources, "name": self.names, "usage": self.usages}
+        constants: dict[str, Any] = {"size": None, "modified_at": None, "hard": False, "extra": None}
+        unlabeled = self.first.count(None)
+        if 0 < unlabeled < count:
+            columns["labeled"] = [index is not None for index in self.first]
+        else:
+            constants["labeled"] = not unlabeled
+        for name, values in self.sparse.items():
+            columns[name] = [values.get(number, constants[name]) for number in range(count)]
+        both: tuple[tuple[str, list[Any]], ...] = (("name", self.names), ("usage", self.usages))
+        for name, found in both:
+            if count and found.count(found[0]) == count:
+                constants[name] = found[0]
+                del columns[name]
+        varying = tuple(name for name in COLUMNS if name in columns)
+        rows: Any = self.sources if len(varying) == 1 else list(zip(*(columns[n] for n in varying), strict=True))
+        return Packed(
+            count,
+            b"".join(self.ids),
+            varying,
+            constants,
+            orjson.dumps(rows),
+            list(self.said),
+            orjson.dumps(self.first),
+            self.further,
+        )
+
+
+def pack(records: Iterable[SampleRecord]) -> Packed:
+    """Raises BadSample."""
+    packer = Packer()
+    for record in records:
+        packer.add(record)
+    return packer.finish()
+
+
+def extra_of(record: SampleRecord, ident: bytes) -> str | None:
+    """What the samples' table has no column of its own for, as JSON."""
+    extra: dict[str, Any] = {}
+    if record.id and record.id != ident.hex():
+        extra["id"] = record.id
+    if record.inference_loc:
+        extra["inference-loc"] = record.inference_loc
+    if record.property:
+        extra["property"] = record.property
+    return orjson.dumps(extra).decode() if extra else None
+
+
+def packed(one: Annotation) -> Said:
+    prop = orjson.dumps(one.property).decode() if one.property else None
+    return (one.type, one.name, one.confidence, one.hard, one.annotated_by, one.created_at, prop, one.id)
+
+
+def unpacked(said: Said) -> Annotation:
+    kind, name, confidence, hard, by, created, prop, ident = said
+    return Annotation(kind, name, orjson.loads(prop) if prop else None, hard, by, created, confidence, ident)
