@@ -135,6 +135,8 @@ class ImporterContract:
     path: str = ""
     label: str = "cat"
     most_in_a_chunk = 2000
+    many = 1200
+    """More than fit into one chunk."""
 
     def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
         """Files by their name below `folder` that hold so many samples, each with the one label `label`.
@@ -183,12 +185,12 @@ class ImporterContract:
             assert [p for p in problems if not p["reason"] or bucket not in p["place"]] == []
 
     def test_it_goes_on_behind_any_chunk(self, tenant: Tenant, bucket: str) -> None:
-        path = ObjectPath.parse(self.put(tenant, bucket, samples=1200, flaws=1))
+        path = ObjectPath.parse(self.put(tenant, bucket, samples=self.many, flaws=1))
         chunks = self.read(tenant.running, path, {})
         sizes = [len(chunk.samples) + len(chunk.problems) for chunk in chunks]
         assert max(sizes) <= self.most_in_a_chunk, f"a chunk holds about a thousand entries, not {max(sizes)}"
-        assert sum(sizes) == 1201
-        assert len({identity(s) for chunk in chunks for s in chunk.samples}) == 1200
+        assert sum(sizes) == self.many + 1
+        assert len({identity(s) for chunk in chunks for s in chunk.samples}) == self.many
         assert len([size for size in sizes if size]) > 1, "all of it came in one chunk"
         progress = [chunk.progress for chunk in chunks if chunk.progress is not None]
         assert progress == sorted(progress), "progress only grows"

@@ -88,3 +88,64 @@ class TestReadingCoco(ImporterContract):
         boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4]} for n in range(samples)]
         said = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
         return {"instances_train.json": json.dumps(said).encode(), "0.png": b""}
+
+
+class TestYoloDetection(OfImages):
+    export_format = "yolo"
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [shape("object_detection", "cat", "bndbox", [[10, 20], [60.5, 70]])], [POLYGON], [POLYGON, POLYGON]
+
+    def misfitting(self) -> Sequence[Annotation]:
+        return CIRCLE, BOX  # a box with a confidence
+
+
+class TestYoloSegmentation(OfImages):
+    export_format, code = "yolo", 3
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [AREA], [AREA, AREA]
+
+    def misfitting(self) -> Sequence[Annotation]:
+        return [MASK]
+
+
+class TestReadingYolo(ImporterContract):
+    import_type, code, many = "yolo", 1, 250
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        images = {f"train/images/{n}.png": png(9, 9) for n in range(samples)}
+        labels = {f"train/labels/{n}.txt": b"0 0.5 0.5 0.5 0.5\n" for n in range(samples + flaws)}
+        broken = {f"train/images/{samples + n}.png": b"no image" for n in range(flaws)}
+        return {"data.yaml": b"names: [cat]\n", **images, **labels, **broken}
+
+
+VOC = shape("object_detection", "cat", "circle", [[50, 40], [10]], hard=True, confidence=0.5)
+
+
+class TestVocDetection(OfImages):
+    export_format = "voc"
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [BOX, VOC], [POLYGON, CIRCLE], []
+
+
+class TestVocSegmentation(OfImages):
+    export_format, code = "voc", 3
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [AREA], [MASK, AREA]
+
+
+class TestReadingVoc(ImporterContract):
+    import_type, code, many = "voc", 1, 250
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        box = (
+            "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object>"
+        )
+        good = {
+            f"Annotations/{n}.xml": f"<annotation><filename>{n}.png</filename>{box}</annotation>".encode()
+            for n in range(samples)
+        }
+        return good | {f"Annotations/x{n}.xml": b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>" for n in range(flaws)}

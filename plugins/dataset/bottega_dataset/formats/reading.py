@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from bottega.errors import Conflict, Invalid, NotFound
@@ -22,6 +24,10 @@ CHUNK = 1000
 SHOWN = 200
 REPORT = "export.json"
 _MOST_FILES = 10_000
+_LISTED_AT_ONCE = 200
+_AT_ONCE = 16
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -91,6 +97,41 @@ class FileImporter(ABC):
         return await files(request.store, request.path, self.suffixes)
 
 
+class ListingImporter(ABC):
+    """Reads the objects of a folder whose names end with one of `suffixes`, each a sample."""
+
+    import_type: str
+    dataset_types: frozenset[int] | None = None
+    suffixes: tuple[str, ...]
+
+    @abstractmethod
+    async def prepare(self, request: ImportRequest) -> Any:
+        """What `entry` needs to know of the whole folder. Raises an ApiError when that cannot be read."""
+
+    @abstractmethod
+    async def entry(self, request: ImportRequest, known: Any, info: ObjectInfo) -> Entry:
+        """The sample of an object."""
+
+    async def read(self, request: ImportRequest, cursor: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        known = await self.prepare(request)
+        after: str = cursor.get("after", "")
+        some: list[ObjectInfo] = []
+        async for info in request.store.list(request.path.folder, start_after=after):
+            if info.path.key.lower().endswith(self.suffixes):
+                some.append(info)
+                after = info.path.key
+            if len(some) == _LISTED_AT_ONCE:
+                yield await self._chunk(request, known, some, after)
+                some = []
+        yield await self._chunk(request, known, some, after, 1.0)
+
+    async def _chunk(
+        self, request: ImportRequest, known: Any, some: Sequence[ObjectInfo], after: str, progress: float | None = None
+    ) -> Chunk:
+        entries = await gathered([partial(self.entry, request, known, info) for info in some])
+        return chunk(request, entries, {"after": after}, progress)
+
+
 def chunk(request: ImportRequest, entries: Sequence[Entry], cursor: Mapping[str, Any], progress: float | None) -> Chunk:
     """The entries that fit the dataset's type, and the problems of the others."""
     samples: list[SampleRecord] = []
@@ -132,6 +173,37 @@ async def files(store: ObjectStore, path: ObjectPath, suffixes: tuple[str, ...])
     if not found:
         raise Invalid(f"no {' or '.join(suffixes)} file lies at or under {path}")
     return found
+
+
+async def gathered(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """What the calls give, in their order, some of them under way at once."""
+    found: list[Any] = [None] * len(calls)
+    limit = anyio.Semaphore(_AT_ONCE)
+
+    async def one(index: int) -> None:
+        async with limit:
+            found[index] = await calls[index]()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index in range(len(calls)):
+                group.start_soon(one, index)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    return found
+
+
+async def text_at(store: ObjectStore, path: ObjectPath, most: int = 2**20) -> str | None:
+    """A small text in storage; None when there is none. Raises BadSample when it is large, or not UTF-8."""
+    try:
+        info = await store.head(path)
+        if info.size > most:
+            raise BadSample(f"{path} is larger than {most} bytes")
+        return (await store.get(path)).decode("utf-8-sig")
+    except NotFound:
+        return None
+    except UnicodeDecodeError as e:
+        raise BadSample(f"{path} is not UTF-8: {e}") from e
 
 
 def inside(root: ObjectPath, name: str) -> str:
