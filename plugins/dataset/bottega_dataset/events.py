@@ -46,6 +46,13 @@ class SamplesLabeled(Event, type="dataset.samples.labeled.v1"):
     count: int
 
 
+class SamplesUploaded(Event, type="dataset.samples.uploaded.v1"):
+    """`count` new samples were added from somebody's machine, or by the paths of their objects."""
+
+    dataset_id: str
+    count: int
+
+
 class SamplesDeleted(Event, type="dataset.samples.deleted.v1"):
     dataset_id: str
     count: int
@@ -120,6 +127,7 @@ EVENTS: tuple[type[Event], ...] = (
     DatasetDeleted,
     LabelsChanged,
     SamplesLabeled,
+    SamplesUploaded,
     SamplesDeleted,
     TaskRequested,
     TaskFinished,

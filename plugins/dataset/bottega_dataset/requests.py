@@ -91,6 +91,26 @@ class SampleLabelsList(Body):
     partial: bool = False
 
 
+class NewSample(Body):
+    """A file by its bytes (`data`, base64), or an object in storage by its path."""
+
+    name: str = Field("", max_length=1024)
+    data: str | None = None
+    data_source: DataSource | None = None
+    encoding: str = "UTF-8"
+    labels: list[SampleLabelBody] = Field(default_factory=list)
+    metadata: dict[str, Any] | None = None
+    sample_type: int | None = None
+
+
+class NewSamples(Body):
+    """`final_annotation` false: the labels wait to be confirmed."""
+
+    samples: list[NewSample] = Field(min_length=1, max_length=1000)
+    final_annotation: bool = True
+    label_format: LabelFormat = Field(default_factory=LabelFormat)
+
+
 class SampleChoice(Body):
     """Samples by id, or all that fit one of `search_conditions` (and the state)."""
 

@@ -13,6 +13,7 @@ from bottega_dataset import (
     sample_routes,
     statistics_routes,
     task_routes,
+    upload_routes,
     version_routes,
 )
 from bottega_dataset.kinds import Kinds
@@ -28,6 +29,7 @@ ACTIONS = (
     Action("modelarts:dataset:delete", "Delete a dataset", "dataset", "deleteDataset"),
     Action("modelarts:dataset:listSamples", "See samples and their labels", "dataset", "listSamples"),
     Action("modelarts:dataset:updateSamples", "Label samples", "dataset", "updateSamples"),
+    Action("modelarts:dataset:uploadSamples", "Add samples", "dataset", "uploadSamples"),
     Action("modelarts:dataset:deleteSamples", "Delete samples", "dataset", "deleteSamples"),
     Action("modelarts:dataset:listLabels", "See the labels of a dataset", "dataset", "listLabels"),
     Action("modelarts:dataset:createLabel", "Add labels to a dataset", "dataset", "createLabel"),
@@ -53,6 +55,7 @@ def router(platform: Platform) -> APIRouter:
         label_routes,
         sample_routes,
         labeling_routes,
+        upload_routes,
         statistics_routes,
         version_routes,
         task_routes,
