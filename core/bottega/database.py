@@ -86,8 +86,8 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         self.source = "core"
         if self.is_sqlite:
-            self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1)
-            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4)
+            self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1, cache_mb=64)
+            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4, cache_mb=8)
         else:
             self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
         self._shared = _Shared(anyio.Lock() if self.is_sqlite else None)
@@ -173,7 +173,8 @@ def _outbox_values(envelope: Envelope) -> dict[str, Any]:
     return {"event_id": envelope.id, "subject": envelope.subject, "payload": envelope.encode()}
 
 
-def _sqlite_engine(url: str, *, begin: str, pool_size: int) -> AsyncEngine:
+def _sqlite_engine(url: str, *, begin: str, pool_size: int, cache_mb: int) -> AsyncEngine:
+    # The cache grows as it is used. Indexes of random keys, written in bulk, want all their pages in it.
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0)
 
     @sa_event.listens_for(engine.sync_engine, "connect")
@@ -187,6 +188,7 @@ def _sqlite_engine(url: str, *, begin: str, pool_size: int) -> AsyncEngine:
             "foreign_keys=ON",
             "busy_timeout=10000",
             "temp_store=MEMORY",
+            f"cache_size=-{cache_mb * 1024}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

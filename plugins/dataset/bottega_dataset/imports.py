@@ -125,15 +125,11 @@ class Rights:
 
     async def refusals(self, found: Packed) -> list[tuple[int, Problem]]:
         """The numbers of those samples whose sources must not be read, and why."""
+        closer = {bucket for bucket in found.buckets if not await self._everything_in(bucket)}
         refused: list[tuple[int, Problem]] = []
-        allowed: dict[str, bool] = {}
-        for number, source in found.sources():
-            if not source.startswith("s3://"):
-                continue
+        for number, source in found.sources() if closer else ():
             bucket, _, key = source[5:].partition("/")
-            if bucket not in allowed:
-                allowed[bucket] = await self._everything_in(bucket)
-            if not allowed[bucket]:
+            if source.startswith("s3://") and bucket in closer:
                 reason = await self.reason(ObjectPath(bucket, key))
                 if reason:
                     refused.append((number, Problem(source, reason)))

@@ -27,7 +27,7 @@ class Packed:
     the value itself where there is but one, or null where the sample was taken out. `constants` has the other columns.
 
     `said` are the different annotations. `first` (a JSON array) has the index in `said` of each sample's first
-    annotation or null, `further` sample, position and index of the others.
+    annotation or null, `further` sample, position and index of the others. `buckets` are those the samples lie in.
     """
 
     count: int
@@ -38,6 +38,7 @@ class Packed:
     said: Sequence[Said]
     first: bytes
     further: Sequence[tuple[int, int, int]]
+    buckets: frozenset[str]
     removed: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -96,6 +97,7 @@ class Packed:
             self.said,
             orjson.dumps(first),
             further,
+            self.buckets,
             removed,
         )
 
@@ -160,6 +162,7 @@ class Packer:
             list(self.said),
             orjson.dumps(self.first),
             self.further,
+            frozenset(source.split("/", 3)[2] for source in self.sources if source.startswith("s3://")),
         )
 
 
