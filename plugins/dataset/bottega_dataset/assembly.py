@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bottega.platform import Platform
 from bottega_dataset.exports import Exports
 from bottega_dataset.imports import Imports
+from bottega_dataset.intelligent.planner import TASK_TYPES
+from bottega_dataset.intelligent.work import IntelligentTasks
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
@@ -22,17 +24,20 @@ class Assembly:
     exports: Exports
     preparation: Preparation
     settlement: Settlement
+    intelligent: IntelligentTasks
     tasks: Tasks
 
     @classmethod
     def of(cls, platform: Platform) -> Assembly:
         kinds = Kinds.of_platform(platform)
         publishing, exports = Publishing(platform, kinds), Exports(platform, kinds)
+        intelligent = IntelligentTasks(platform, kinds)
         performers = {
+            **dict.fromkeys(TASK_TYPES, intelligent.perform),
             "import": Imports(platform, kinds).perform,
             "export": exports.perform,
             "publish": publishing.perform,
         }
         preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
         work = Tasks(platform.database, performers, platform.settings.problems_kept)
-        return cls(publishing, exports, preparation, settlement, work)
+        return cls(publishing, exports, preparation, settlement, intelligent, work)

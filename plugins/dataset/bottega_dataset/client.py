@@ -130,6 +130,73 @@ class Datasets:
         """What an import left out: `place`, `reason`, `text`."""
         return self._client.pages(f"{self._path(name)}/import-tasks/{task_id}/problems", "problems")
 
+    def auto_label(
+        self, name: str, *, task_type: str = "auto-label", progress: Progress | None = None, **config: Any
+    ) -> dict[str, Any]:
+        """Start an intelligent task, wait for it, and return it as it ended. Raises TaskFailed.
+
+        :param task_type: ``auto-label``, ``pre-label`` (with ``model_id=…`` or ``model_path=…``), ``auto-grouping``.
+        :param config: fields of the API's ``config``, such as ``algorithm_type="fast"``, ``n_clusters=8``.
+        """
+        where = self._path(name) + "/tasks"
+        task = self._client.post(where, {"task_type": task_type, "config": config})
+        return self.wait_intelligent(name, task["task_id"], progress)
+
+    def wait_intelligent(self, name: str, task_id: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Wait for an intelligent task. Raises TaskFailed when it failed, or was stopped."""
+        where = f"{self._path(name)}/tasks/{task_id}"
+        while True:
+            task: dict[str, Any] = self._client.get(where)
+            if progress:
+                progress(task)
+            if task["status"] == 3:
+                return task
+            if task["status"] in (2, 5):
+                raise TaskFailed(task["error_msg"] or "the task was stopped")
+            time.sleep(_POLL_S)
+
+    def suggestions(self, name: str, *, sort_by: str = "sample", **filters: Any) -> Iterator[dict[str, Any]]:
+        """The samples automatic labeling has labeled and nobody has confirmed: `labels` with their `score`.
+
+        :param sort_by: ``sample``, ``score``, or ``learning``: what teaches most when labeled by hand comes first.
+        :param filters: ``label_name``, ``low_score``, ``high_score``.
+        """
+        path = self._path(name) + "/auto-annotations/samples"
+        return self._client.pages(path, "samples", {"sort_by": sort_by, **filters})
+
+    def confirm(
+        self, name: str, samples: Mapping[str, Sequence[str] | None] | None = None, **filters: Any
+    ) -> dict[str, Any]:
+        """Make suggestions labels. Returns how many samples were confirmed, and how many of those corrected.
+
+        :param samples: sample id → None for the suggestion as it is, or the names of the labels it has instead.
+        :param filters: without `samples`: all that match, such as ``low_score=0.9``.
+        """
+        path = self._path(name) + "/auto-annotations/samples/confirm"
+        if samples is not None:
+            body = [
+                {"sample_id": ident, "labels": None if names is None else [{"name": one} for one in names]}
+                for ident, names in samples.items()
+            ]
+            return dict(self._client.post(path, {"samples": body}))
+        total: dict[str, Any] = {"confirmed_sample_count": 0}
+        while True:
+            answer = self._client.post(path, {"all": True, **filters})
+            total["confirmed_sample_count"] += answer["confirmed_sample_count"]
+            if not answer["remaining_sample_count"] or not answer["confirmed_sample_count"]:
+                return total
+
+    def groups(self, name: str, task_id: str) -> Sequence[dict[str, Any]]:
+        """The groups an ``auto-grouping`` task found, the largest first."""
+        found: Sequence[dict[str, Any]] = self._client.get(f"{self._path(name)}/tasks/{task_id}/groups")["groups"]
+        return found
+
+    def label_group(self, name: str, task_id: str, group: int, *labels: str) -> int:
+        """Give all unlabeled samples of a group the same labels. Returns how many there were."""
+        body = {"labels": [{"name": one} for one in labels]}
+        answer = self._client.put(f"{self._path(name)}/tasks/{task_id}/groups/{group}/labels", body)
+        return int(answer["annotated_sample_count"])
+
     def publish(
         self,
         name: str,

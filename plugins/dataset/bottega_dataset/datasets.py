@@ -22,6 +22,7 @@ from bottega_dataset.entities import (
     Dataset,
     DatasetChange,
     DatasetVersion,
+    GroupMember,
     Label,
     Revision,
     Sample,
@@ -196,7 +197,7 @@ class Datasets:
                 await self._platform.resources.delete(tx, entry)
             await tx.session.delete(version)
         first, last = span(dataset)
-        for table in (AnnotationRow, Revision, Suggestion, Signature):
+        for table in (AnnotationRow, Revision, Suggestion, Signature, GroupMember):
             await tx.session.exec(delete(table).where(col(table.sample_key).between(first, last)))
         for own in (Sample, DatasetChange, SavedFilter):
             await tx.session.exec(delete(own).where(col(own.dataset_key) == dataset.key))

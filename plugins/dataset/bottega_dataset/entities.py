@@ -181,7 +181,12 @@ class Revision(SQLModel, table=True):
 
 
 class Suggestion(SQLModel, table=True):
-    """What auto-labeling says of a sample, until a person confirms, corrects or discards it."""
+    """What auto-labeling says of a sample, until a person confirms, corrects or discards it.
+
+    Where nothing was found the only one has no name. `hard` and `rank` are the sample's, the same in all its rows:
+    whether it is a hard example (reasons and coefficient are in `property`), and its place in the order in which
+    labeling by hand teaches most (1 the first; None behind those that were ranked).
+    """
 
     __tablename__ = "dataset_suggestion"
     __table_args__ = (
@@ -195,6 +200,22 @@ class Suggestion(SQLModel, table=True):
     type: str | None = None
     confidence: float
     property: dict[str, Any] | None = _json(default=None)
+    hard: bool = Field(default=False, sa_type=Boolean, sa_column_kwargs={"server_default": false()})
+    rank: int | None = None
+
+
+class GroupMember(SQLModel, table=True):
+    """In which group a sample is by the last auto-grouping of its dataset, and how far from the group's middle."""
+
+    __tablename__ = "dataset_group_member"
+    __table_args__ = (
+        Index("ix_dataset_group_member_number", "task_id", "number", "distance"),
+        {"sqlite_with_rowid": False},
+    )
+    sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    task_id: str
+    number: int
+    distance: float
 
 
 class SavedFilter(SQLModel, table=True):
@@ -253,9 +274,9 @@ class DatasetVersion(SQLModel, table=True):
 
 
 class Task(SQLModel, table=True):
-    """Background work on a dataset: `kind` is ``import``, ``publish`` or ``export``.
+    """Background work on a dataset: `kind` is ``import``, ``publish``, ``export``, ``auto-label``, ….
 
-    `state` is ``queued``, ``running``, ``completed``, ``failed`` or ``stopped``. `cursor` is where to
+    `state` is ``queued``, ``running``, ``stopping``, ``completed``, ``failed`` or ``stopped``. `cursor` is where to
     go on after an interruption; `step` counts what was committed, so that two performers of one task cannot both go on.
     `counts` has ``read``, ``imported``, ``annotated``, ``known``, ``bad`` (import) or ``written``, ``left_out`` and
     ``total`` (export).
@@ -303,6 +324,7 @@ TABLES: tuple[type[SQLModel], ...] = (
     SavedFilter,
     Signature,
     Suggestion,
+    GroupMember,
     DatasetVersion,
     Task,
     TaskProblem,

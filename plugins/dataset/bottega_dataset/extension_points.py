@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from bottega.hookspecs import hookspec
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.label_names import LABEL_NAME, LABEL_RULE
+from bottega_dataset.learner import Learner
 from bottega_dataset.sample import CONTENT, EVERYTHING, Annotation, BadSample, Choice, Chunk, SampleRecord
 
 Schema = type[BaseModel]
@@ -243,6 +244,11 @@ class Exporter(Protocol):
 @hookspec
 def bottega_dataset_types() -> Iterable[DatasetType]:
     """Return types of datasets."""
+
+
+@hookspec
+def bottega_dataset_learners() -> Iterable[Learner]:
+    """Return learners for automatic labeling."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""The dataset types, importers and exporters that the plugins of this installation bring."""
+"""The dataset types, importers, exporters and learners that the plugins of this installation bring."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from bottega.errors import Invalid, PluginError
 from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_dataset.extension_points import DatasetType, Exporter, Importer
+from bottega_dataset.learner import Learner
 
 
 class Kinds:
     def __init__(
-        self, types: Iterable[DatasetType], importers: Iterable[Importer], exporters: Iterable[Exporter] = ()
+        self,
+        types: Iterable[DatasetType],
+        importers: Iterable[Importer],
+        exporters: Iterable[Exporter] = (),
+        learners: Iterable[Learner] = (),
     ) -> None:
         self.types: dict[int, DatasetType] = {}
         for kind in types:
@@ -23,14 +28,15 @@ class Kinds:
             self.types[kind.code] = kind
         self._importers = list(importers)
         self._exporters = list(exporters)
+        self._learners = list(learners)
 
     @classmethod
     def of_platform(cls, platform: Platform) -> Kinds:
-        types, importers, exporters = (
-            [one for some in platform.extensions(hook) for one in some]
-            for hook in ("bottega_dataset_types", "bottega_dataset_importers", "bottega_dataset_exporters")
+        types, importers, exporters, learners = (
+            [one for some in platform.extensions(f"bottega_dataset_{what}") for one in some]
+            for what in ("types", "importers", "exporters", "learners")
         )
-        return cls(types, importers, exporters)
+        return cls(types, importers, exporters, learners)
 
     def of(self, code: int) -> DatasetType:
         """Raises Invalid for a type nobody brings."""
@@ -56,6 +62,10 @@ class Kinds:
                 return exporter
         offered = ", ".join(sorted({"manifest", *(one.export_format for one in fitting)}))
         raise Invalid(f"{self.of(code).name} datasets are not exported as '{export_format}', but as: {offered}")
+
+    def learners(self, code: int) -> list[Learner]:
+        """Those that learn from datasets of the type."""
+        return [one for one in self._learners if code in one.dataset_types]
 
     @staticmethod
     def urn(project_id: str, dataset_id: str) -> str:

@@ -9,6 +9,9 @@ from bottega.plans import Need, Plan, Planner
 from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_dataset.datasets import check_paths
+from bottega_dataset.intelligent.planner import START, IntelligentPlanner
+from bottega_dataset.intelligent.planner import TASKS as INTELLIGENT_TASKS
+from bottega_dataset.intelligent.requests import NewTask as NewIntelligentTask
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.planner import CREATE as CREATE_TASK
 from bottega_dataset.processing.planner import TASKS, ProcessingPlanner
@@ -79,7 +82,9 @@ def export_paths(body: NewExport) -> tuple[ObjectPath | None, ObjectPath | None]
 
 def planners(platform: Platform) -> list[Planner]:
     processing = ProcessingPlanner(platform, Kinds.of_platform(platform), Processors.of_platform(platform))
+    intelligent = IntelligentPlanner(platform, Kinds.of_platform(platform))
     return [
+        Planner(INTELLIGENT_TASKS, START, NewIntelligentTask, intelligent.plan),
         Planner(TASKS, CREATE_TASK, NewTask, processing.plan),
         Planner(DATASETS, CREATE, NewDataset, plan_dataset),
         Planner(DATASETS + "/{dataset_id}/import-tasks", IMPORT, NewImport, plan_import),

@@ -80,7 +80,7 @@ def bottega_events() -> Iterable[type[Event]]:
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     from bottega.backends import WorkloadFinished, WorkloadStarted
     from bottega_dataset.assembly import Assembly
-    from bottega_dataset.events import ProcessingRequested, TaskFinished, TaskRequested
+    from bottega_dataset.events import DatasetDeleted, ProcessingRequested, TaskFinished, TaskRequested
 
     parts = Assembly.of(platform)
     bus.on_external(ProcessingRequested, parts.preparation.on_requested)
@@ -89,6 +89,8 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     bus.on_external(TaskRequested, parts.tasks.handle)
     bus.on(TaskFinished, parts.publishing.on_finished)
     bus.on_external(TaskFinished, parts.exports.on_finished)
+    bus.on(WorkloadFinished, parts.intelligent.on_finished)
+    bus.on(DatasetDeleted, parts.intelligent.on_dataset_deleted)
 
 
 @hookimpl

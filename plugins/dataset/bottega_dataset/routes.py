@@ -16,6 +16,7 @@ from bottega_dataset import (
     upload_routes,
     version_routes,
 )
+from bottega_dataset.intelligent import routes as intelligent_routes
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing import routes as processing_routes
 from bottega_dataset.processing.planner import ProcessingPlanner
@@ -42,7 +43,9 @@ ACTIONS = (
     Action("modelarts:dataset:deleteVersion", "Delete versions of a dataset", "dataset", "deleteDatasetVersion"),
     Action("modelarts:dataset:export", "Export a dataset", "dataset", "exportDataFromDataset"),
     Action("modelarts:dataset:listExports", "See exports", "dataset", "listExportTasks"),
-    Action("modelarts:dataset:stopTask", "Stop imports and exports", "dataset", "stopTask"),
+    Action("modelarts:dataset:stopTask", "Stop imports, exports and intelligent tasks", "dataset", "stopTask"),
+    Action("modelarts:dataset:startTask", "Start intelligent tasks", "dataset", "createAutoLabelingTask", spends=True),
+    Action("modelarts:dataset:listTasks", "See intelligent tasks", "dataset", "listTasks"),
     *processing_routes.ACTIONS,
 )
 
@@ -59,6 +62,7 @@ def router(platform: Platform) -> APIRouter:
         statistics_routes,
         version_routes,
         task_routes,
+        intelligent_routes,
     )
     for part in parts:
         routes.include_router(part.router(platform, kinds))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from bottega.settings import Section
@@ -22,3 +24,11 @@ class DatasetSettings(Section):
     """How much a processing task keeps on its machine's disk of what it has read, for operators that read again."""
     problems_kept: int = Field(1000, ge=0)
     """How many bad lines of an import are kept for its report; all are counted."""
+    intelligent_flavor: str | None = None
+    """The flavor of intelligent tasks that name none; None: the first one offered for datasets."""
+    intelligent_timeout_s: int = Field(3600, ge=1)
+    """An intelligent task that works longer is ended, unless its request allows more or less."""
+    max_intelligent_samples: int = Field(200_000, ge=10)
+    """How many samples one intelligent task looks at; the rest waits for the next one."""
+    image_backbone: Path | None = None
+    """An ONNX or TorchScript feature extractor for pictures, (N, 3, H, W) in 0..1 to (N, features), on each machine."""

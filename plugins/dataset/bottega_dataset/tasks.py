@@ -82,6 +82,16 @@ async def stop(tx: Transaction, task: Task) -> None:
     tx.emit(_finished(task, "stopped", task.counts), urn_of(task))
 
 
+def end(tx: Transaction, task: Task, state: str, error: ApiError | None = None) -> None:
+    """Record that a task, locked by the caller, ended without having done its work: ``failed`` or ``stopped``."""
+    task.state = state
+    if error is not None:
+        task.error_code, task.error_msg = error.code, error.message
+    task.updated_at = task.finished_at = now_ms()
+    tx.session.add(task)
+    tx.emit(_finished(task, state, task.counts, task.error_msg), urn_of(task))
+
+
 async def problems(session: AsyncSession, task_id: str, offset: int, limit: int) -> Sequence[TaskProblem]:
     query = select(TaskProblem).where(TaskProblem.task_id == task_id).order_by(col(TaskProblem.number))
     return (await session.exec(query.offset(offset).limit(limit))).all()
@@ -197,10 +207,7 @@ class Tasks:
             assert row is not None
             if row.state not in UNFINISHED:
                 return
-            row.state, row.error_code, row.error_msg = "failed", error.code, error.message
-            row.updated_at = row.finished_at = now_ms()
-            tx.session.add(row)
-            tx.emit(_finished(row, "failed", row.counts, error.message), urn_of(row))
+            end(tx, row, "failed", error)
 
 
 def _finished(task: Task, state: str, counts: dict[str, int], error_msg: str | None = None) -> TaskFinished:

@@ -1,0 +1,1 @@
+"""The learners that come with the plugin, each a plugin of its own that can be switched off."""

@@ -1,0 +1,1 @@
+"""What learns from labels: classifier, order of labeling, hard examples, groups. It runs in workloads."""

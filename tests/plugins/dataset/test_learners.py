@@ -1,0 +1,104 @@
+"""The learners that come with the plugin keep their contract."""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bottega_dataset.learner_conformance import LearnerContract
+from bottega_dataset.learners.image import ImageLearner
+from bottega_dataset.learners.sound import SoundLearner
+from bottega_dataset.learners.table import TableLearner
+from bottega_dataset.learners.text import TextLearner
+from bottega_dataset.sample import Annotation, SampleRecord
+
+LABELED, UNLABELED = 8, 10
+
+
+class Classes(LearnerContract):
+    """Synthetic samples of two labels; `make` gives source and bytes of one."""
+
+    annotation_type: str
+    labels = ("first", "second")
+
+    def make(self, label: str, rng: np.random.Generator, number: int) -> tuple[str, bytes]:
+        raise NotImplementedError
+
+    def labeled(self) -> Sequence[tuple[SampleRecord, bytes]]:
+        rng = np.random.default_rng(0)
+        found = []
+        for number in range(2 * LABELED):
+            label = self.labels[number % 2]
+            source, data = self.make(label, rng, number)
+            found.append((SampleRecord(source, [Annotation(self.annotation_type, label)]), data))
+        return found
+
+    def unlabeled(self) -> Sequence[tuple[SampleRecord, bytes, set[str]]]:
+        rng = np.random.default_rng(1)
+        found = []
+        for number in range(2 * UNLABELED):
+            label = self.labels[number % 2]
+            source, data = self.make(label, rng, 100 + number)
+            found.append((SampleRecord(source), data, {label}))
+        return found
+
+
+def png(pixels: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class TestImages(Classes):
+    learner, code, annotation_type, broken = ImageLearner, 0, "image_classification", b"\x89PNG\r\n\x1a\n and no more"
+
+    def make(self, label: str, rng: np.random.Generator, number: int) -> tuple[str, bytes]:
+        """Stripes down or across."""
+        stripes = np.zeros((40, 40)) + 200 * (np.arange(40) // rng.integers(3, 6) % 2)
+        pixels = (stripes if label == "first" else stripes.T) + rng.normal(0, 20, (40, 40))
+        return f"s3://bucket/{number}.png", png(np.clip(pixels, 0, 255))
+
+
+class TestTexts(Classes):
+    learner, code, annotation_type, broken = TextLearner, 100, "text_classification", b"\xff\xfe\xff"
+
+    def make(self, label: str, rng: np.random.Generator, number: int) -> tuple[str, bytes]:
+        words = ["apple", "pear", "plum", "fig"] if label == "first" else ["hammer", "saw", "drill", "file"]
+        text = f"the {' and the '.join(rng.choice(words, 2, replace=False))} {number}"
+        return f"content://{text}", text.encode()
+
+
+class TestTables(Classes):
+    learner, code, annotation_type, broken = TableLearner, 400, "table", b"[1, 2"
+
+    def make(self, label: str, rng: np.random.Generator, number: int) -> tuple[str, bytes]:
+        """One number and one category tell; others do not, and some cells are missing."""
+        row = {"a": rng.normal(0 if label == "first" else 3), "b": rng.normal(), "c": "x" if number % 3 else None}
+        row["d"] = "red" if (label == "first") == (rng.random() < 0.9) else "blue"
+        text = json.dumps(row)
+        return f"content://{text}", text.encode()
+
+
+class TestSounds(Classes):
+    learner, code, annotation_type, broken = SoundLearner, 200, "audio_classification", b"RIFF....WAVEfmt "
+
+    def make(self, label: str, rng: np.random.Generator, number: int) -> tuple[str, bytes]:
+        """A tone, or noise; of different rates and widths."""
+        rate = (8000, 16000, 22050)[number % 3]
+        moments = np.arange(rate // 2) / rate
+        heard = (
+            np.sin(2 * np.pi * rng.uniform(200, 900) * moments)
+            if label == "first"
+            else rng.normal(0, 0.4, len(moments))
+        )
+        file = io.BytesIO()
+        with wave.open(file, "wb") as out:
+            out.setparams((1, 2, rate, 0, "NONE", ""))
+            out.writeframes((np.clip(heard, -1, 1) * 20000).astype("<i2").tobytes())
+        return f"s3://bucket/{number}.wav", file.getvalue()
