@@ -7,6 +7,7 @@ import email
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,10 +69,15 @@ class Receiver:
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.answers: list[int] = []
+        self.before: Callable[[], Any] = lambda: None
+        """What happens before it reads a request; `asked` counts them."""
+        self.asked = 0
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                receiver.asked += 1
+                receiver.before()
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.requests.append((dict(self.headers), json.loads(body)))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
@@ -397,3 +403,23 @@ def test_a_message_that_cannot_be_read_holds_up_no_other(
     wait_until(lambda: running.run(damaged()).error)
     publish(official, topic, subject="after it", message="whole")
     assert receiver.wait("Notification", "after it")[1]["message"] == "whole"
+
+
+def test_a_slow_subscriber_holds_up_nobody_else(official: Any, topic: str, receiver: Receiver) -> None:
+    slow, go = Receiver(), threading.Event()
+    hears(slow, official, topic)
+    slow.before = lambda: go.wait(30)
+    try:
+        for number in range(40):
+            publish(official, topic, subject=f"n{number}", message="x")
+        wait_until(lambda: slow.asked >= 4)
+        hears(receiver, official, topic)
+        publish(official, topic, subject="news", message="quickly")
+        began = time.monotonic()
+        receiver.wait("Notification", "news")
+        assert time.monotonic() - began < 10
+        assert slow.asked < 10
+    finally:
+        go.set()
+        slow.server.shutdown()
+        slow.server.server_close()

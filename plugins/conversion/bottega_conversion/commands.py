@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from bottega import quoting
 from bottega.cli_support import OPTIONS, connect, console, note, show
 from bottega.client import Client
+from bottega.quoting import Quote
 
 app = typer.Typer(no_args_is_help=True, help="Convert models to other formats, checked against their source.")
 BASE = "/v2/{project_id}/conversions"
@@ -51,6 +53,7 @@ def create(
     max_accuracy_loss: Annotated[float, typer.Option(help="More loss than this is not accepted.")] = 0.01,
     flavor: str | None = None,
     wait: Annotated[bool, typer.Option(help="Wait for the end; exit code 1 when it fails.")] = False,
+    quote: Quote = False,
 ) -> None:
     """Create a conversion task."""
     client = connect()
@@ -64,7 +67,7 @@ def create(
         "max_accuracy_loss": max_accuracy_loss,
         "flavor": flavor,
     }
-    task = client.post(BASE, body)
+    task = quoting.create(client, BASE, body, quote)
     if wait:
         task = _follow(client, task["id"])
     _print(task)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from bottega import quoting
 from bottega.cli_support import OPTIONS, connect, console, note, show
 from bottega.client import ApiFailure, Client
+from bottega.quoting import Quote
 
 app = typer.Typer(no_args_is_help=True, help="JupyterLab instances.")
 BASE = "/v1/{project_id}/notebooks"
@@ -35,11 +37,12 @@ def create(
     description: str = "",
     hours: Hours = 1,
     wait: Wait = True,
+    quote: Quote = False,
 ) -> None:
     """Create and start a notebook."""
     client = connect()
     body = {"name": name, "flavor": flavor, "description": description, "duration": hours * _HOUR_MS}
-    _finish(client, client.post(BASE, body), "RUNNING", wait)
+    _finish(client, quoting.create(client, BASE, body, quote), "RUNNING", wait)
 
 
 @app.command()

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import httpx
 import typer
 
+from bottega import quoting
 from bottega.cli_support import OPTIONS, connect, console, errors, note, show
 from bottega.client import ApiFailure, Client, Unreachable
+from bottega.quoting import Quote
 from bottega_serving import naming
 from bottega_serving.naming import MODELS, SERVICES
 
@@ -66,12 +68,13 @@ def import_model(
     ] = None,
     version: Annotated[str, typer.Option(help="x.y.z")] = "0.0.1",
     description: str = "",
+    quote: Quote = False,
 ) -> None:
     """Import a model and wait until it is published."""
     client = connect()
     body = {"model_name": name, "model_version": version, "description": description}
     body |= {"source_job_id": naming.job_id(client, job)} if job else {"source_location": source or ""}
-    id = client.post(MODELS, body)["model_id"]
+    id = quoting.create(client, MODELS, body, quote)["model_id"]
     shown = _wait(client, f"{MODELS}/{id}", "model_status", f"importing {name} {version}")
     _finish(shown, "model_status", {**_MODEL_ROW, "error_msg": "error"})
     if not shown["install_type"]:
@@ -107,6 +110,7 @@ def create_service(
     model: Annotated[list[str], typer.Option(help="MODEL or MODEL=WEIGHT, a MODEL being NAME, NAME:VERSION or id.")],
     specification: Annotated[str | None, typer.Option(help="Default: the first one offered.")] = None,
     stop_after_hours: Annotated[int | None, typer.Option(help="Stop by itself after so many hours.")] = None,
+    quote: Quote = False,
 ) -> None:
     """Deploy a service and wait until it answers."""
     client = connect()
@@ -122,7 +126,7 @@ def create_service(
     body: dict[str, Any] = {"service_name": name, "infer_type": "real-time", "config": config}
     if stop_after_hours:
         body["schedule"] = [{"type": "stop", "time_unit": "HOURS", "duration": stop_after_hours}]
-    id = client.post(SERVICES, body)["service_id"]
+    id = quoting.create(client, SERVICES, body, quote)["service_id"]
     shown = _wait(client, f"{SERVICES}/{id}", "status", f"deploying {name}")
     _finish(shown, "status", _SERVICE)
 

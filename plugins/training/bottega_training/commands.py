@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from bottega import quoting
 from bottega.cli_support import OPTIONS, connect, console, note, show
 from bottega.client import Client
+from bottega.quoting import Quote
 
 app = typer.Typer(no_args_is_help=True, help="Training jobs.")
 _JOBS = "/v2/{project_id}/training-jobs"
@@ -59,6 +61,7 @@ def create(
     description: str = "",
     file: Annotated[Path | None, typer.Option(help="The whole request as JSON instead of the options.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log until the job ends.")] = False,
+    quote: Quote = False,
 ) -> None:
     """Create a job; it starts at once."""
     if file is not None:
@@ -85,7 +88,7 @@ def create(
                 **({"log_export_path": {"obs_url": log_path}} if log_path else {}),
             },
         }
-    job = client.post(_JOBS, body)
+    job = quoting.create(client, _JOBS, body, quote)
     if not follow:
         show(job, _FIELDS)
         return

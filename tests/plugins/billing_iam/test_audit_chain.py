@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import col
 
 from bottega.client import ApiFailure, Client
 from bottega.context import move_clock
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.audit import verify as proving
 from bottega_billing_iam.audit.archive import DAY, archive_due
-from bottega_billing_iam.audit.chain import seal
-from bottega_billing_iam.audit.entities import Batch
+from bottega_billing_iam.audit.chain import BEGINNING, batch_hash, seal
+from bottega_billing_iam.audit.entities import Batch, BatchAccount
 from bottega_billing_iam.audit.verify import Report, verify
 
 TRACES = "/v3/{project_id}/traces"
@@ -294,6 +295,26 @@ def test_exchanged_records_and_batches_are_found(tmp_path: Path) -> None:
         assert {(f.kind, f.batch) for f in proof(running).findings} >= {("batch changed", 1), ("batch changed", 2)}
 
 
+def remade(running: RunningPlatform) -> list[str]:
+    """The whole chain made anew in itself, as if another time had been sealed: it proves itself."""
+
+    async def make() -> list[str]:
+        changes, previous = [], BEGINNING
+        async with running.platform("audit").database.read() as session:
+            for batch in (await session.execute(select(Batch).order_by(col(Batch.number)))).scalars():
+                mine = select(BatchAccount).where(col(BatchAccount.batch) == batch.number)
+                entries = (await session.execute(mine)).scalars()
+                accounts = {entry.account_id: (entry.count, entry.digest) for entry in entries}
+                at = batch.sealed_at + 1
+                new = batch_hash(batch.number, previous, batch.first_seq, batch.last_seq, at, accounts)
+                sealed = f"sealed_at = {at}, previous = '{previous}', hash = '{new}'"
+                changes.append(f"{sealed} WHERE number = {batch.number}")
+                previous = new
+        return changes
+
+    return running.run(make())
+
+
 def test_a_chain_cut_off_before_archived_records_is_found(tmp_path: Path) -> None:
     with RunningPlatform(tmp_path / "data", QUIET) as running:
         audit = running.platform("audit")
@@ -309,10 +330,15 @@ def test_a_chain_cut_off_before_archived_records_is_found(tmp_path: Path) -> Non
         finally:
             move_clock(-9 * DAY)
         assert proof(running).findings == []
+        forged = remade(running)
+        tamper(running, *(f"UPDATE audit_batch SET {change}" for change in forged))
+        told = proof(running).findings
+        assert {(f.kind, f.batch) for f in told} == {("batch changed", 1), ("batch changed", 2)}
+        assert all("archived records were proven by" in f.says and f.place for f in told)
         last = newest(running).number
         for table, number in (("audit_batch_account", "batch"), ("audit_batch", "number")):
             tamper(running, f"DELETE FROM {table} WHERE {number} = :last", last=last)
-        assert [f.kind for f in proof(running).findings] == ["batch removed"]
+        assert {f.kind for f in proof(running).findings} == {"batch removed", "batch changed"}
 
 
 def test_many_batches_are_proven_in_steps(

@@ -289,7 +289,8 @@ def test_what_is_looked_at_every_half_minute_does_not_read_all_there_ever_was(ru
         remove(Engine, "before_cursor_execute", note)
         async with billing.database.read() as session:
             connection = await session.connection()
-            found = [(await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p)).all() for s, p in asked]
+            explained = [await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p) for s, p in asked]
+            found: list[Any] = [result.all() for result in explained]
         return "\n".join(row[3] for rows in found for row in rows)
 
     plan = running.run(look())

@@ -78,3 +78,19 @@ def test_on_the_command_line(bottega: Any, tmp_path: Path) -> None:
     assert bottega("quote", "nonsense", str(body)).exit_code == 2
     body.write_text("{")
     assert bottega("quote", "notebooks", str(body)).exit_code == 2
+
+
+def test_creating_commands_tell_the_price_and_make_nothing(bottega: Any, tenant: Tenant, bucket: str) -> None:
+    job = ("--engine", "pytorch", "--code", f"s3://{bucket}/code/", "--boot", "train.py", "--flavor", "local.medium")
+    conversion = ("--template", "converter-pytorch-onnx", "--input", f"/{bucket}/in/", "--output", f"/{bucket}/out/")
+    for command in (
+        ("notebooks", "create", "mine", "--flavor", "local.medium"),
+        ("jobs", "create", "--name", "mine", *job),
+        ("conversions", "create", "mine", *conversion, "--flavor", "local.medium"),
+    ):
+        told = bottega(*command, "--quote")
+        assert told.exit_code == 0, told.output
+        assert "0.400000 CNY an hour, the first one 0.400000" in told.output, told.output
+        answer = json.loads(bottega(*command, "--quote", as_json=True).output)
+        assert answer["amount_per_hour"] == "0.400000"
+    assert tenant.client.get("/v1/{project_id}/resources")["resources"] == []

@@ -220,6 +220,32 @@ def test_two_processes_share_the_work_and_double_nothing(tenant: Tenant) -> None
         assert mine == list(range(thing, 600, 60))
 
 
+def test_so_much_waits_and_the_rest_comes_from_the_stream_in_order(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant.running.platform("notify").settings, "webhook_waiting", 20)
+    with Receiver().listening() as receiver:
+        made = tenant.client.post(PATH, {"name": "n", "url": receiver.url, "events": ["training.job.*"]})
+        path = f"{PATH}/{made['id']}"
+        tenant.client.post(f"{path}/pause", {})
+        say(tenant, 200, 7)
+        wait_until(lambda: len(tenant.events.all("training.job.>")) == 200)
+        beyond = wait_until(lambda: (shown := tenant.client.get(path))["overflows"] and shown)
+        assert 20 <= beyond["waiting"] < 200
+        tenant.client.post(f"{path}/resume")
+        wait_until(lambda: len(receiver.taken) >= 100)
+        say(tenant, 50, 7)  # while it catches up
+        wait_until(lambda: len(receiver.taken) == 250)
+        wait_until(lambda: not (shown := tenant.client.get(path))["overflows"] and shown["replay"] is None)
+        say(tenant, 1, 7)
+        wait_until(lambda: len(receiver.taken) == 251)
+    published = [e.id for e in tenant.events.all("training.job.>")]
+    assert len(receiver.requests) == len(published) == 251
+    for thing in range(7):
+        arrived = [r.event["id"] for r in receiver.taken if r.event["subject"].endswith(f"/{thing}")]
+        assert arrived == [id for id in published if id in set(arrived)]  # in order
+
+
 def test_the_log_is_kept_within_bounds_and_old_events_are_buried(tenant: Tenant) -> None:
     platform = tenant.running.platform("notify")
     with Receiver().listening() as receiver:

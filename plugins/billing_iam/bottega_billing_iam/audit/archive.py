@@ -182,6 +182,13 @@ async def read_object(
 
     Raises ArchiveDamaged, and Unavailable when the store is away.
     """
+    return (await read_whole(platform, archive, keep))[1]
+
+
+async def read_whole(
+    platform: Platform, archive: Archive, keep: Callable[[Record], bool] = lambda _: True
+) -> tuple[dict[str, Any], list[Record]]:
+    """The header of an object (``account_id``, ``day``, ``part``, ``count``, ``batches``), and `read_object`."""
     try:
         data = await platform.objects.get(ObjectPath(archive.bucket, archive.key))
     except NotFound:
@@ -189,15 +196,14 @@ async def read_object(
     return await anyio.to_thread.run_sync(_unpack, archive, data, keep)
 
 
-def _unpack(archive: Archive, data: bytes, keep: Callable[[Record], bool]) -> list[Record]:
+def _unpack(archive: Archive, data: bytes, keep: Callable[[Record], bool]) -> tuple[dict[str, Any], list[Record]]:
     if hashlib.sha256(data).hexdigest() != archive.sha256:
         raise ArchiveDamaged("the object is not the one that was stored: its SHA-256 differs")
     try:
-        _, *lines = gzip.decompress(data).splitlines()
-        records = [record for line in lines if keep(record := orjson.loads(line))]
+        header, *lines = gzip.decompress(data).splitlines()
+        return orjson.loads(header), [record for line in lines if keep(record := orjson.loads(line))]
     except (OSError, EOFError, zlib.error, ValueError) as e:
         raise ArchiveDamaged(f"the object cannot be read: {e}") from None
-    return records
 
 
 async def in_archive(

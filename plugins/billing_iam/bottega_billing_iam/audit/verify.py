@@ -14,7 +14,7 @@ from sqlmodel import col
 from bottega.database import AsyncSession
 from bottega.platform import Platform
 
-from .archive import ArchiveDamaged, contents_of, read_object
+from .archive import ArchiveDamaged, contents_of, read_whole
 from .chain import BEGINNING, batch_hash
 from .entities import Archive, Batch, BatchAccount, Scope, Trace
 from .records import COLUMNS, Record, fingerprint
@@ -98,7 +98,7 @@ async def verify(
     report.next = last.number if len(batches) == AT_ONCE else None
     _check_chain(report, batches, before, entries)
     for part in parts:
-        found += await _archived(platform, report, part, low, high)
+        found += await _archived(platform, report, part, batches)
     report.records = len(found)
     _check_records(report, batches, entries, found, account_id)
     return report
@@ -145,14 +145,24 @@ async def _hot(session: AsyncSession, report: Report, low: int, high: int, accou
     return found
 
 
-async def _archived(platform: Platform, report: Report, part: Archive, low: int, high: int) -> list[_Found]:
+async def _archived(platform: Platform, report: Report, part: Archive, batches: Sequence[Batch]) -> list[_Found]:
+    """The records of an object, as far as they are in `batches`; what its header says of these is compared, too.
+
+    Whoever made the chain in the database anew after a change would have to change every object of the archive.
+    """
     place = f"s3://{part.bucket}/{part.key}"
     report.archives += 1
     try:
-        records = await read_object(platform, part)
+        header, records = await read_whole(platform, part)
     except ArchiveDamaged as e:
         report.add(Finding("archive changed", str(e), account_id=part.account_id, place=place))
         return []
+    hashes = {batch.number: batch.hash for batch in batches}
+    for noted_batch in header["batches"]:
+        if hashes.get(noted_batch["number"], noted_batch["hash"]) != noted_batch["hash"]:
+            says = "it is not the one that its archived records were proven by"
+            report.add(Finding("batch changed", says, noted_batch["number"], part.account_id, place=place))
+    low, high = min(b.first_seq for b in batches), max(b.last_seq for b in batches)
     times, seqs = [r["at"] for r in records], [r["seq"] for r in records]
     noted = (part.count, part.first_at, part.last_at, part.first_seq, part.last_seq, part.contents)
     there = (len(records), min(times), max(times), min(seqs), max(seqs), contents_of(records))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bottega.cli_support import OPTIONS, connect, note, show
+from bottega.quoting import show_quote
 
 budgets = typer.Typer(help="Budgets: what may be spent in a month.", no_args_is_help=True)
 payers = typer.Typer(help="How accounts pay; for the operator.", no_args_is_help=True)
@@ -63,12 +64,7 @@ def quote(
         request = json.loads(body.read_text("utf-8"))
     except (OSError, ValueError) as e:
         raise typer.BadParameter(f"{body}: {e}") from e
-    answer = client.post(f"{found[0]}/quote", request)
-    if OPTIONS.as_json:
-        show(answer)
-        return
-    show(answer["uses"], ["kind", "flavor", "count", "price_per_hour", "amount_per_hour"])
-    note(f"[bold]{answer['amount_per_hour']} {answer['currency']} an hour[/], the first one {answer['first_hour']}")
+    show_quote(client.post(f"{found[0]}/quote", request))
 
 
 @payers.command("list")

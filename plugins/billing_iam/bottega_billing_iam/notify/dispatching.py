@@ -6,6 +6,7 @@ Each is sent at least once. A process that dies between sending and noting it se
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ from .topic_entities import CANCELLED, CONFIRMED, Dispatch, Subscription, Topic
 from .topics import Topics, subscription_urn
 
 log = structlog.get_logger("bottega.notify")
-_AT_ONCE, _LEASE_MS, _IDLE_S, _TIMEOUT_S = 16, 60_000, 1.0, 15.0
+_LEASE_MS, _IDLE_S, _TIMEOUT_S = 60_000, 1.0, 15.0
+_AT_ONCE, _AT_ONCE_EACH = 128, 4
+"""Messages on their way at a time, in all and to one subscriber: a slow one holds up nobody but itself."""
 _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 5_000, 3_600_000
 _KEEP_FAILED_MS = 7 * 86_400_000
 
@@ -43,32 +46,50 @@ class Dispatcher:
         self._platform = platform
         self._topics = Topics(platform)
         self._http = http
+        self._busy: Counter[str] = Counter()
+        """Messages on their way, by subscription."""
+        self._freed = anyio.Event()
 
     async def run(self) -> None:
         """Send what is due until cancelled."""
-        while True:
-            try:
-                sent = await self._round()
-            except Exception:
-                # A database that is away comes back, also in the middle of a round; nothing due is lost meanwhile.
-                log.warning("no messages sent", exc_info=True)
-                sent = 0
-            if not sent:
-                await anyio.sleep(_IDLE_S)
-
-    async def _round(self) -> int:
-        claimed = await self._claim()
         async with anyio.create_task_group() as tasks:
-            for dispatch in claimed:
-                tasks.start_soon(self._deliver, dispatch)
-        return len(claimed)
+            while True:
+                self._freed = anyio.Event()
+                try:
+                    claimed = await self._claim()
+                except Exception:  # a database that is away comes back; nothing due is lost meanwhile
+                    log.warning("no messages sent", exc_info=True)
+                    claimed = []
+                for dispatch in claimed:
+                    self._busy[dispatch.subscription_id] += 1
+                    tasks.start_soon(self._work, dispatch)
+                if not claimed:
+                    with anyio.move_on_after(_IDLE_S):
+                        await self._freed.wait()
+
+    async def _work(self, dispatch: Dispatch) -> None:
+        try:
+            await self._deliver(dispatch)
+        except Exception:
+            log.warning("message not settled", message=dispatch.message_id, exc_info=True)
+        finally:
+            self._busy -= Counter([dispatch.subscription_id])
+            self._freed.set()
 
     async def _claim(self) -> list[Dispatch]:
         """Take what is due, for as long as sending may last; another process then leaves it alone."""
-        now = now_ms()
+        now, room = now_ms(), _AT_ONCE - self._busy.total()
+        full = [subscription for subscription, busy in self._busy.items() if busy >= _AT_ONCE_EACH]
+        if room <= 0:
+            return []
         async with self._platform.database.read() as session:
             due = select(Dispatch).where(col(Dispatch.failed).is_(False), Dispatch.due_at <= now)
-            found = (await session.exec(due.order_by(col(Dispatch.due_at)).limit(_AT_ONCE))).all()
+            due = due.where(col(Dispatch.subscription_id).not_in(full)).order_by(col(Dispatch.due_at)).limit(room)
+            found, taken = [], Counter(self._busy)
+            for dispatch in (await session.exec(due)).all():
+                taken[dispatch.subscription_id] += 1
+                if taken[dispatch.subscription_id] <= _AT_ONCE_EACH:
+                    found.append(dispatch)
         if not found:
             return []
         mine = []

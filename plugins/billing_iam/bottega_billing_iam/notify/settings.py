@@ -30,6 +30,8 @@ class NotifySettings(Section):
     """How often an event is tried, with pauses from seconds to an hour, until it becomes a dead letter."""
     webhook_max_age_h: int = Field(default=72, ge=1)
     """How long an event is tried."""
+    webhook_waiting: int = Field(default=10_000, ge=1)
+    """Events that wait for one webhook in the database; later ones wait in the stream, as long as it holds them."""
     webhook_log_days: int = Field(default=7, ge=1)
     """How long an attempt stays in the delivery log."""
     webhook_log_entries: int = Field(default=10_000, ge=1)

@@ -24,7 +24,8 @@ class Webhook(SQLModel, table=True):
 
     `workspace_id` None means all of the project. Secrets are encrypted; the previous one is good until
     `previous_until`. `reason` says why it is paused. While a replay runs, it goes on with the stream sequence
-    `replay_from` and ends with `replay_until`.
+    `replay_from` and ends with `replay_until`. `overflows`: too much waits already, so the replay goes on with what
+    happens now, too, and catches up when there is room again.
     """
 
     __tablename__ = "notify_webhook"
@@ -45,6 +46,7 @@ class Webhook(SQLModel, table=True):
     previous_until: int = _time(default=0)
     replay_from: int | None = _time(default=None)
     replay_until: int | None = _time(default=None)
+    overflows: bool = False
     created_at: int = _time(default_factory=now_ms)
     updated_at: int = _time(default_factory=now_ms)
 

@@ -98,9 +98,12 @@ class Registry:
 
 async def changed(tx: Transaction, database: Database) -> None:
     """Note that a webhook changed. It holds the one row until the commit, so that changes have an order."""
-    statement = upsert(database, REVISION).values(id=1, number=1)
-    counted = {"number": REVISION.c.number + 1}
-    await tx.session.execute(on_conflict(statement, ["id"], counted))
+    await tx.session.execute(revise(database))
+
+
+def revise(database: Database) -> Insert:
+    """The statement of `changed`."""
+    return on_conflict(upsert(database, REVISION).values(id=1, number=1), ["id"], {"number": REVISION.c.number + 1})
 
 
 def upsert(database: Database, table: Table) -> sqlite.Insert | postgresql.Insert:

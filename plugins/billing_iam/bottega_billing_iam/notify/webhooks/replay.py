@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import nats.errors
 import structlog
-from sqlalchemy import func, update
+from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
@@ -20,12 +20,12 @@ from bottega.database import Transaction
 from bottega.events import Envelope
 from bottega.platform import Platform
 
-from .entities import ACTIVE, WEBHOOKS, Webhook, WebhookDelivery
+from .entities import ACTIVE, WEBHOOKS, Webhook
 from .queue import Queue
+from .registry import changed
 
 log = structlog.get_logger("bottega.notify.webhooks")
 _BATCH = 200
-_ENOUGH_WAITING = 5_000
 _LOOK_S = 1.0
 
 
@@ -49,7 +49,7 @@ class Replayer:
         self._wake.set()
 
     async def run(self) -> None:
-        """Replay until cancelled, one webhook after the other."""
+        """Replay until cancelled, one webhook after the other, each as far as there is room for it."""
         while True:
             self._wake = anyio.Event()
             try:
@@ -76,35 +76,42 @@ class Replayer:
                     if not await self._put(row.id, position, number + 1, batch):
                         return
                     position, batch = number + 1, []
-        await self._put(row.id, position, None, batch)
+        # The end is no end when something was added to it meanwhile: then the next round goes on from there.
+        if not await self._put(row.id, position, None, batch, last):
+            await self._put(row.id, position, last + 1, batch)
 
-    async def _room(self, webhook_id: str) -> None:
-        """Wait until not too much waits already: the past must not fill the disk."""
-        while await self._waiting(webhook_id) > _ENOUGH_WAITING:  # noqa: ASYNC110  # it sinks in another process too
-            await anyio.sleep(0.2)
+    async def _put(
+        self,
+        webhook_id: str,
+        position: int,
+        then: int | None,
+        events: list[tuple[int, Envelope]],
+        last: int | None = None,
+    ) -> bool:
+        """Commit a step; False when the replay is another's by now, there is no room, or the webhook is paused or gone.
 
-    async def _put(self, webhook_id: str, position: int, then: int | None, events: list[tuple[int, Envelope]]) -> bool:
-        """Commit a step; False when the replay is another's by now, or the webhook is paused or gone."""
-        await self._room(webhook_id)
+        :param then: where it goes on; None: it ends, if `last` still is where it was to end.
+        """
         async with self._platform.database.transaction() as tx:
-            if not await self._advance(tx, webhook_id, position, then):
-                return False
             batch = await self._queue.open(tx)
             hook = batch.snapshot.by_id.get(webhook_id)
-            if hook is None:
+            if hook is None or (events and not await self._queue.room(tx.session, webhook_id)):
+                return False
+            if not await self._advance(tx, webhook_id, position, then, last):
                 return False
             for number, envelope in events:
                 if envelope.project_id == hook.row.project_id and await hook.wants(self._platform, envelope):
                     batch.add(hook, envelope, number)
         return True
 
-    async def _advance(self, tx: Transaction, webhook_id: str, position: int, then: int | None) -> bool:
+    async def _advance(
+        self, tx: Transaction, webhook_id: str, position: int, then: int | None, last: int | None
+    ) -> bool:
         mine = (WEBHOOKS.c.id == webhook_id, WEBHOOKS.c.replay_from == position, WEBHOOKS.c.status == ACTIVE)
         step = update(WEBHOOKS).where(*mine).values(replay_from=then)
-        result: Any = await tx.session.execute(step.values(replay_until=None) if then is None else step)
+        if then is None:
+            step = step.where(WEBHOOKS.c.replay_until == last).values(replay_until=None, overflows=False)
+        result: Any = await tx.session.execute(step)
+        if then is None and result.rowcount:
+            await changed(tx, self._platform.database)
         return bool(result.rowcount)
-
-    async def _waiting(self, webhook_id: str) -> int:
-        async with self._platform.database.read() as session:
-            query = select(func.count()).select_from(WebhookDelivery).where(WebhookDelivery.webhook_id == webhook_id)
-            return (await session.exec(query)).one()
