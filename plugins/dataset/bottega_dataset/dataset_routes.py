@@ -20,6 +20,8 @@ from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
 from bottega_dataset.requests import DatasetChange, NewDataset, NewImport
 from bottega_dataset.task_routes import import_params
 
+TABLE = 400
+"""The one type whose input path is imported at once only when asked (``import_data``)."""
 _ONE = "/v2/{project_id}/datasets/{dataset_id}"
 
 
@@ -48,6 +50,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 data_path=data_path,
                 work_path=work_path,
                 label_format=body.label_format.model_dump(exclude_none=True),
+                options={"schema": [one.model_dump() for one in body.columns]} if body.columns else None,
                 project_id=caller.project_id,
                 user_id=caller.user_id,
                 workspace_id=workspace_of(body.workspace_id),
@@ -55,8 +58,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             caller.about(resource=found.resource.urn, name=body.dataset_name)
             await add_labels_to(tx, found, body.labels, kinds.of(body.dataset_type))
             task_id = None
-            if data_path:
-                wanted = NewImport(import_path=str(data_path), import_annotations=body.import_annotations)
+            if data_path and (body.import_data or body.dataset_type != TABLE):
+                wanted = NewImport(
+                    import_path=str(data_path),
+                    import_annotations=body.import_annotations,
+                    data_source=body.data_sources[0],
+                )
                 task_id = await _import(tx, kinds, found.dataset, wanted, caller)
         return {"dataset_id": found.dataset.id, "import_task_id": task_id}
 

@@ -87,6 +87,7 @@ class Datasets:
         data_path: ObjectPath | None,
         work_path: ObjectPath,
         label_format: dict[str, Any],
+        options: dict[str, Any] | None = None,
         project_id: str,
         user_id: str,
         workspace_id: str,
@@ -108,6 +109,7 @@ class Datasets:
             data_path=str(data_path) if data_path else "",
             work_path=str(work_path.folder),
             label_format=label_format,
+            options=options,
         )
         tx.session.add(dataset)
         await tx.session.flush()

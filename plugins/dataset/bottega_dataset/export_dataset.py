@@ -58,6 +58,7 @@ class NewDatasets:
                 data_path=ObjectPath.parse(params["path"]) if params["path"] else None,
                 work_path=work_path,
                 label_format=source.dataset.label_format,
+                options=source.dataset.options,
                 project_id=task.project_id,
                 user_id=task.user_id,
                 workspace_id=source.resource.workspace_id,

@@ -47,9 +47,10 @@ class DatasetType:
     `code` is the API's ``dataset_type``, `sample_type` its ``sample_type`` (0 image, 1 text, 2 audio, 4 table,
     6 video, 9 free). `suffixes` are what the names of its objects end with, in lower case (none: any name);
     `texts` says whether a sample may be a text carried in its source. The first of `annotations` is the type's own.
-    `layout` says how a folder is read into such a dataset. `labels_alone` says that annotations without property are
-    judged by their types and names, each once, whatever the sample: then what was found good of one sample is not
-    asked again of the next.
+    In a folder, the directory an object lies in is its label with `folder_labels`; with a `companion` (``.xml``) the
+    file of that ending beside it has its annotations, which `expanded` reads. `layout` says so to people.
+    `labels_alone` says that annotations without property are judged by their types and names, each once, whatever the
+    sample: then what was found good of one sample is not asked again of the next.
     """
 
     code: int
@@ -59,6 +60,8 @@ class DatasetType:
     suffixes: tuple[str, ...] = ()
     texts: bool = False
     annotations: Sequence[AnnotationKind]
+    folder_labels: bool = False
+    companion: str = ""
     layout: str = ""
     labels_alone: bool = False
 
@@ -159,7 +162,7 @@ async def _anything(path: ObjectPath) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What to import. `label_format` is the API's object of that name.
+    """What to import. `label_format` is the API's object of that name, `schema` has the columns of a table.
 
     `refusal` says why a path must not be read by the one who asked, None when it may: an importer asks before it
     follows a path it found in a file. The sources of samples are checked for it. An importer
@@ -172,6 +175,7 @@ class ImportRequest:
     label_format: Mapping[str, Any]
     refusal: Refusal = _anything
     choice: Choice = EVERYTHING
+    schema: Sequence[Mapping[str, Any]] = ()
 
 
 def check(kind: DatasetType, record: SampleRecord) -> SampleRecord:

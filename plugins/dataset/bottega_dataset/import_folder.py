@@ -1,4 +1,4 @@
-"""Importers of folders in a type's own layout (002 §2.3.2.1)."""
+"""The importer of folders of texts (002 §2.3.2.1)."""
 
 from __future__ import annotations
 
@@ -6,57 +6,15 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
+from bottega.objects import ObjectInfo, ObjectPath
 from bottega_dataset.extension_points import ImportRequest, check
 from bottega_dataset.import_manifest import CHUNK
 from bottega_dataset.manifest import ManifestReader
 from bottega_dataset.parsing import SHOWN
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, Problem, SampleRecord, line_id
-from bottega_dataset.types.image import IMAGE_SUFFIXES
 
 _RESULT = "_result.txt"
 _LABELS = re.compile(r"[\s,]+")
-
-
-class ImageFolderImporter:
-    """``Cat/10.jpg``: the folder an image lies in is its one label; images beside those folders are unlabeled."""
-
-    import_type = "dir"
-    dataset_types = frozenset({0})
-
-    async def read(self, request: ImportRequest, cursor: Mapping[str, Any]) -> AsyncIterator[Chunk]:
-        folder = request.path.folder
-        after: str = cursor.get("after", "")
-        samples: list[SampleRecord] = []
-        problems: list[Problem] = []
-        async for info in request.store.list(folder, start_after=after):
-            after = info.path.key
-            if after.endswith("/"):
-                continue
-            try:
-                samples.append(self._sample(request, folder, info))
-            except BadSample as e:
-                problems.append(Problem(str(info.path), str(e)))
-            if len(samples) + len(problems) >= CHUNK:
-                yield Chunk(samples, problems, {"after": after})
-                samples, problems = [], []
-        yield Chunk(samples, problems, {"after": after}, 1.0)
-
-    @staticmethod
-    def _sample(request: ImportRequest, folder: ObjectPath, info: ObjectInfo) -> SampleRecord:
-        if not info.path.key.lower().endswith(IMAGE_SUFFIXES):
-            raise BadSample(f"not an image: the name must end with {', '.join(IMAGE_SUFFIXES)}")
-        inner = info.path.key.removeprefix(folder.key)
-        label = inner.rpartition("/")[0].rpartition("/")[2]
-        kind = request.dataset_type.annotation_type
-        record = SampleRecord(
-            source=str(info.path),
-            annotations=[Annotation(kind, label)] if label else [],
-            name=info.path.name,
-            size=info.size,
-            modified_at=info.modified_at,
-        )
-        return check(request.dataset_type, record)
 
 
 class TextFolderImporter:
@@ -64,10 +22,11 @@ class TextFolderImporter:
 
     Labels of one line are separated by spaces or commas. With ``label_format.label_type`` ``"1"`` the labels stand in
     the text's own line, behind ``text_sample_separator`` (a tab), separated by ``text_label_separator`` (a comma).
+    Types without `folder_labels` take the texts alone.
     """
 
     import_type = "dir"
-    dataset_types = frozenset({100})
+    dataset_types = frozenset({100, 101, 102})
 
     async def read(self, request: ImportRequest, cursor: Mapping[str, Any]) -> AsyncIterator[Chunk]:
         after: str = cursor.get("after", "")
@@ -82,7 +41,7 @@ class TextFolderImporter:
                 else Problem(str(info.path), "not a text: the name must end with .txt")
             )
             if problem or key.endswith(_RESULT):
-                problem = problem or await self._orphan(request.store, info.path)
+                problem = problem or await self._orphan(request, info.path)
                 after, within = key, {}
                 yield Chunk([], [problem] if problem else [], {"after": key})
                 continue
@@ -92,9 +51,11 @@ class TextFolderImporter:
         yield Chunk([], [], {"after": after}, 1.0)
 
     @staticmethod
-    async def _orphan(store: ObjectStore, result: ObjectPath) -> Problem | None:
+    async def _orphan(request: ImportRequest, result: ObjectPath) -> Problem | None:
+        if not request.dataset_type.folder_labels:
+            return Problem(str(result), f"{request.dataset_type.name} datasets take no labels from folders")
         text = result.key.removesuffix(_RESULT) + ".txt"
-        async for _ in store.list(ObjectPath(result.bucket, text), limit=1):
+        async for _ in request.store.list(ObjectPath(result.bucket, text), limit=1):
             return None
         return Problem(str(result), f"there is no '{text.rpartition('/')[2]}' whose labels these could be")
 
@@ -143,7 +104,7 @@ class TextFolderImporter:
     async def _results(
         request: ImportRequest, text: ObjectPath, within: Mapping[str, Any]
     ) -> tuple[ManifestReader, AsyncIterator[tuple[int, bytes | None]]] | None:
-        if request.label_format.get("label_type") == "1":
+        if request.label_format.get("label_type") == "1" or not request.dataset_type.folder_labels:
             return None
         path = ObjectPath(text.bucket, text.key.removesuffix(".txt") + _RESULT)
         async for info in request.store.list(path, limit=1):
@@ -160,7 +121,7 @@ class TextFolderImporter:
     ) -> SampleRecord | None:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
         names = [n for n in _LABELS.split(labels.decode("utf-8-sig" if number == 1 else "utf-8").strip()) if n]
-        if request.label_format.get("label_type") == "1":
+        if request.label_format.get("label_type") == "1" and request.dataset_type.folder_labels:
             separator = request.label_format.get("text_sample_separator") or "\t"
             text, _, tail = text.partition(separator)
             names = [

@@ -38,8 +38,9 @@ class Imports:
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
         await rights.check(path)
         choice = chosen(task.params)
+        schema = (dataset.options or {}).get("schema") or ()
         formats = dataset.label_format | task.params["label_format"]
-        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason, choice)
+        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason, choice, schema)
         try:
             async with anyio.create_task_group() as group:
                 # While one chunk is being written the next is read.
@@ -66,6 +67,9 @@ class Imports:
         refused = await rights.refusals(found)
         if refused:
             found = found.without(number for number, _ in refused)
+        problems = [*chunk.problems, *(problem for _, problem in refused)]
+        if problems and task.params.get("on_error") == "stop":
+            await self._stop(running, problems[0])
         async with self._platform.database.transaction() as tx:
             first = await samples.lock(tx.session, dataset, found.count)
             added = await load(tx.session, dataset, kind, found, first)
@@ -76,11 +80,20 @@ class Imports:
                 "known": added.known,
                 "left_out": left_out,
             }
-            problems = [*chunk.problems, *(problem for _, problem in refused)]
             await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
             if added.new_labels:
                 event = LabelsChanged(dataset_id=dataset.id, created=added.new_labels)
                 tx.emit(event, self._kinds.urn(task.project_id, dataset.id))
+
+    async def _stop(self, running: Running, first: Problem) -> None:
+        """Keep the problem for the report and end the import, with the whole chunk it stands in left out."""
+        async with self._platform.database.transaction() as tx:
+            await running.commit(tx, counted={"read": 1}, found=[first])
+        there = running.task.counts.get("imported", 0)
+        raise Invalid(
+            f"stopped, as asked, at {first.place}: {first.reason}; {there} samples of what comes before it are in the "
+            "dataset"
+        )
 
 
 async def _pass_on(chunks: AsyncIterator[Chunk], send: MemoryObjectSendStream[Chunk]) -> None:

@@ -48,7 +48,8 @@ class Kinds:
     def importer(self, import_type: str, code: int) -> Importer:
         """Raises Invalid when nothing imports this into datasets of the type."""
         fitting = [one for one in self._importers if one.dataset_types is None or code in one.dataset_types]
-        for importer in fitting:
+        # Who names the type goes before who takes every one.
+        for importer in sorted(fitting, key=lambda one: one.dataset_types is None):
             if importer.import_type == import_type:
                 return importer
         offered = ", ".join(sorted({one.import_type for one in fitting})) or "none"

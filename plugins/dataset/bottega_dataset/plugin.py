@@ -39,10 +39,10 @@ def bottega_extension_points() -> ModuleType:
 
 @hookimpl
 def bottega_dataset_importers() -> Iterable[Importer]:
-    from bottega_dataset.import_folder import ImageFolderImporter, TextFolderImporter
     from bottega_dataset.import_manifest import ManifestImporter
+    from bottega_dataset.import_objects import ObjectFolderImporter
 
-    return [ImageFolderImporter(), TextFolderImporter(), ManifestImporter()]
+    return [ObjectFolderImporter(), ManifestImporter()]
 
 
 @hookimpl

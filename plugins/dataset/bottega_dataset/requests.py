@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bottega_dataset.import_rows import BROKEN, WHOLE
+
 _USAGES = "^(TRAIN|EVAL|TEST|INFERENCE|)$"
 _LABEL_FORMAT_SEPARATORS = r"^[A-Za-z0-9!@#$%^&*_=|?/':.;,\t ]$"
 
@@ -16,9 +18,29 @@ class Body(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
 
+class SchemaMap(Body):
+    """A column's name in the files, and in the dataset."""
+
+    src_name: str
+    dest_name: str
+
+
 class DataSource(Body):
+    """`with_column_header` and `schema_maps` are for tables."""
+
     data_path: str | None = None
     data_type: int = 0
+    with_column_header: bool = False
+    schema_maps: list[SchemaMap] = Field(default_factory=list)
+
+
+class Column(Body):
+    """A column of a table; `type` is STRING, BOOLEAN, a whole (INT, LONG, …) or a broken number (DOUBLE, …)."""
+
+    schema_id: int | None = None
+    name: str = Field(min_length=1, max_length=256)
+    type: str = Field("STRING", pattern="^(?i:STRING|DATE|TIMESTAMP|BOOLEAN|" + "|".join((*WHOLE, *BROKEN)) + ")$")
+    description: str = ""
 
 
 class LabelFormat(Body):
@@ -46,6 +68,8 @@ class NewDataset(Body):
     labels: list[LabelBody] = Field(default_factory=list, max_length=10_000)
     label_format: LabelFormat = Field(default_factory=LabelFormat)
     import_annotations: bool = True
+    import_data: bool = False
+    columns: list[Column] = Field(default_factory=list, alias="schema", max_length=10_000)
     workspace_id: str | None = None
 
 
@@ -137,6 +161,8 @@ class UndoBody(Body):
 
 
 class NewImport(Body):
+    """`on_error`: whether the import goes on behind what breaks a rule, or ends there."""
+
     import_path: str
     import_type: str = "dir"
     import_annotations: bool = True
@@ -144,6 +170,9 @@ class NewImport(Body):
     included_labels: list[LabelBody] = Field(default_factory=list)
     excluded_labels: list[LabelBody] = Field(default_factory=list)
     label_format: LabelFormat = Field(default_factory=LabelFormat)
+    with_column_header: bool = False
+    data_source: DataSource | None = None
+    on_error: Literal["continue", "stop"] = "continue"
 
 
 class NewVersion(Body):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 CONTENT = "content://"
 USAGES = ("TRAIN", "EVAL", "TEST", "INFERENCE")
 HUMAN = "human"
+FROM, TO = "@modelarts:from", "@modelarts:to"
+"""Of a relation's `property`: the ids of the annotations it joins."""
 SIZE = "@modelarts:size"
 """Of a sample's `property`: width, height and, where known, depth of an image."""
 LABELED, UNLABELED = "__ALL__", "__NONE__"
@@ -116,7 +118,11 @@ class Choice:
         if not self.annotations:
             return replace(record, annotations=[])
         if self.included:
-            return replace(record, annotations=[one for one in record.annotations if one.name in self.included])
+            kept = [one for one in record.annotations if one.name in self.included]
+            # What a kept relation joins is kept with it.
+            joined = {value for one in kept for key, value in (one.property or {}).items() if key in (FROM, TO)}
+            kept = [one for one in record.annotations if one.name in self.included or (one.id and one.id in joined)]
+            return replace(record, annotations=kept)
         return record
 
 

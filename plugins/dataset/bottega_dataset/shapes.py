@@ -72,6 +72,7 @@ def dataset(
         "inner_work_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/",
         "inner_annotation_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/annotation/",
         "label_format": row.label_format,
+        "schema": (row.options or {}).get("schema", []),
         "managed": False,
         "total_sample_count": counted[0],
         "annotated_sample_count": counted[1],

@@ -32,8 +32,20 @@ def import_params(body: NewImport) -> dict[str, Any]:
         "difficult_only": body.difficult_only,
         "included_labels": [one.name for one in body.included_labels],
         "excluded_labels": [one.name for one in body.excluded_labels],
-        "label_format": body.label_format.model_dump(exclude_none=True),
+        "label_format": body.label_format.model_dump(exclude_none=True) | _table(body),
+        "on_error": body.on_error,
     }
+
+
+def _table(body: NewImport) -> dict[str, Any]:
+    """How the files of a table name their columns."""
+    source = body.data_source
+    found: dict[str, Any] = {}
+    if body.with_column_header or (source and source.with_column_header):
+        found["with_column_header"] = True
+    if source and source.schema_maps:
+        found["schema_maps"] = {one.src_name: one.dest_name for one in source.schema_maps}
+    return found
 
 
 def export_params(body: NewExport) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_a_folder_of_images_is_imported_when_the_dataset_is_made(
     assert (shown["total_sample_count"], shown["annotated_sample_count"]) == (13, 10)
     (left_out,) = datasets.problems(name, shown["import_task_id"])
     assert left_out["place"] == pictures + "Cat/notes.txt"
-    assert "not an image" in left_out["reason"]
+    assert "must end with .jpg, .jpeg, .png, .bmp" in left_out["reason"]
     events.wait("dataset.task.finished.v1", kind="import", state="completed")
     source = client.get(
         "/v1/{project_id}/lineage", {"urn": f"bottega:dataset:{client.project_id}:dataset/{shown['dataset_id']}"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from bottega.hookspecs import hookimpl
@@ -35,6 +38,7 @@ class SoundClassification(Classification):
     tags = ("Audio", "Sound classification")
     suffixes = SOUND_SUFFIXES
     annotations = (AnnotationKind("audio_classification", 200),)
+    folder_labels = True
     layout = "The folder a sound lies in is its label (Cat/10.wav); sounds beside those folders are unlabeled."
 
 
@@ -47,12 +51,25 @@ class SpeechContent(DatasetType):
     tags = ("Audio", "Speech content")
     suffixes = SOUND_SUFFIXES
     annotations = (AnnotationKind("audio_content", 201, label=False, schema=SpeechProperty),)
+    companion = ".txt"
     layout = "Beside each sound (a.wav) lies what is said in it (a.txt); a sound without one is unlabeled."
 
     def check_annotations(self, record: SampleRecord) -> None:
         super().check_annotations(record)
         if len(record.annotations) > 1:
             raise BadSample("annotation[1]: what is said in a sound is one text; there must be one annotation")
+
+    def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
+        annotations = []
+        for one in record.annotations:
+            if one.loc is not None:
+                try:
+                    text = files[one.loc].decode("utf-8-sig").strip()
+                except UnicodeDecodeError as e:
+                    raise BadSample(f"{one.loc} is not UTF-8: {e}") from e
+                one = replace(one, property={**(one.property or {}), CONTENT: text}, loc=None)
+            annotations.append(one)
+        return replace(record, annotations=annotations)
 
 
 class SpeechSegmentation(DatasetType):

@@ -20,6 +20,7 @@ class ImageClassification(Classification):
     tags = ("Image", "Image classification")
     suffixes = IMAGE_SUFFIXES
     annotations = (AnnotationKind("image_classification", 0),)
+    folder_labels = True
     layout = "The folder an image lies in is its label (Cat/10.jpg); images beside those folders are unlabeled."
 
 

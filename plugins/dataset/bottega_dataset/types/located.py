@@ -20,6 +20,8 @@ _ELSEWHERE = re.compile(r"[^\w.-]")
 class LocatedInVoc(DatasetType):
     """Reads and writes one file for each image, beside the manifest of a version."""
 
+    companion = ".xml"
+
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         annotations: list[Annotation] = []
         prop = record.property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from bottega.hookspecs import hookimpl
-from bottega_dataset.extension_points import AnnotationKind, DatasetType
+from bottega_dataset.extension_points import AnnotationKind, DatasetType, Importer
 from bottega_dataset.sample import CONTENT, BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
 
@@ -31,6 +31,13 @@ class Table(Classification):
             raise BadSample(f"source must be content://{{…}}, a row as a JSON object: {e}") from e
         if not isinstance(row, dict) or any(isinstance(cell, dict | list) for cell in row.values()):
             raise BadSample("source must be content://{…}: a JSON object with a text or number for each column")
+
+
+@hookimpl
+def bottega_dataset_importers() -> list[Importer]:
+    from bottega_dataset.import_rows import RowFolderImporter
+
+    return [RowFolderImporter()]
 
 
 @hookimpl

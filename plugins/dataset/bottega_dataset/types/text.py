@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from bottega.hookspecs import hookimpl
-from bottega_dataset.extension_points import AnnotationKind, DatasetType
-from bottega_dataset.sample import CONTENT, BadSample, SampleRecord
+from bottega_dataset.extension_points import AnnotationKind, DatasetType, Importer
+from bottega_dataset.sample import CONTENT, FROM, TO, BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
 
 START, END = "@modelarts:start_index", "@modelarts:end_index"
-FROM, TO = "@modelarts:from", "@modelarts:to"
 ENTITY, TRIPLET = "text_entity", "text_triplet"
 TEXT_SUFFIXES = (".txt", ".csv")
 
@@ -42,6 +41,7 @@ class TextClassification(Classification):
     suffixes = TEXT_SUFFIXES
     texts = True
     annotations = (AnnotationKind("text_classification", 100),)
+    folder_labels = True
     layout = (
         "a.txt holds a text a line; line n of a_result.txt holds the labels of line n, separated by spaces or commas. "
         'With label_type "1" the labels stand behind a tab in the line of the text.'
@@ -115,6 +115,13 @@ def check_spans(record: SampleRecord) -> None:
         if (one.name, start, end) in seen:
             raise BadSample(f"annotation[{index}] says '{one.name}' of the characters {start} to {end} a second time")
         seen.add((one.name, start, end))
+
+
+@hookimpl
+def bottega_dataset_importers() -> list[Importer]:
+    from bottega_dataset.import_folder import TextFolderImporter
+
+    return [TextFolderImporter()]
 
 
 @hookimpl

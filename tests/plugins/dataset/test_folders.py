@@ -1,0 +1,160 @@
+"""Folders in the layout of each type (002 §2.3.2.1): what lies where, what is its label, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from bottega.testing import Tenant
+from bottega_dataset.client import Datasets, TaskFailed
+from bottega_dataset.conformance import ImporterContract
+
+Make = Callable[..., str]
+BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
+VOC = f"<annotation><object><name>cat</name>{BOX}</object></annotation>".encode()
+SPEECH = "Today is a good day."
+
+
+class TestDetectionFolder(ImporterContract):
+    import_type = "dir"
+    code = 1
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        images = {f"{n}.jpg": b"x" for n in range(samples)} | {f"{n}.xml": VOC for n in range(samples)}
+        return images | {f"flaw{n}.xml": VOC for n in range(flaws)}
+
+
+class TestSoundFolder(ImporterContract):
+    import_type = "dir"
+    code = 200
+    label = "Cat"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        return {f"Cat/{n}.wav": b"x" for n in range(samples)} | {f"Cat/{n}.mp3": b"x" for n in range(flaws)}
+
+
+def found(datasets: Datasets, name: str) -> dict[str, list[tuple[str, Any]]]:
+    """The labels of each sample by its name, or its text."""
+    return {
+        (s["sample_data"] or [s["sample_name"]])[0]: [(one["name"], one["property"]) for one in s["labels"]]
+        for s in datasets.samples(name)
+    }
+
+
+SHAPED = [("cat", {"@modelarts:shape": "bndbox", "@modelarts:feature": [[1, 2], [3, 4]]})]
+
+
+@pytest.mark.parametrize(
+    ("code", "files", "expected", "problems"),
+    [
+        (
+            1,
+            {"a.jpg": b"", "a.xml": VOC, "b.PNG": b"", "c.jpg": b"", "c.xml": b"<no", "d.xml": VOC, "deep/e.bmp": b""},
+            {"a.jpg": SHAPED, "b.PNG": [], "e.bmp": []},
+            {"c.jpg": "not XML", "d.xml": "no object beside it (d.jpg or"},
+        ),
+        (
+            201,
+            {"a.wav": b"", "a.txt": SPEECH.encode(), "b.wav": b"", "c.wav": b"", "c.txt": b"\xff", "d.txt": b"x"},
+            {"a.wav": [("", {"@modelarts:content": SPEECH})], "b.wav": []},
+            {"c.wav": "not UTF-8", "d.txt": "no object beside it (d.wav)"},
+        ),
+        (202, {"deep/a.wav": b"", "b.mp3": b""}, {"a.wav": []}, {"b.mp3": "must end with .wav"}),
+        (600, {"a.mp4": b"", "b.jpg": b""}, {"a.mp4": []}, {"b.jpg": "must end with .mp4"}),
+        (900, {"a.bin": b"", "no-suffix": b""}, {"a.bin": [], "no-suffix": []}, {}),
+        (
+            101,
+            {"a.txt": "北京很大\n\nMichael Jordan".encode(), "a_result.txt": b"x\n"},
+            {"北京很大": [], "Michael Jordan": []},
+            {"a_result.txt": "take no labels from folders"},
+        ),
+    ],
+)
+def test_the_folder_of_each_type(
+    tenant: Tenant,
+    datasets: Datasets,
+    make: Make,
+    bucket: str,
+    code: int,
+    files: dict[str, bytes],
+    expected: dict[str, Any],
+    problems: dict[str, str],
+) -> None:
+    folder = f"s3://{bucket}/in/"
+    tenant.objects.put_many({folder + name: data or b"x" for name, data in files.items()})
+    name = make("mine", dataset_type=code)
+    task = datasets.import_from(name, folder)
+    assert found(datasets, name) == expected
+    said = {p["place"].rpartition("/")[2]: p["reason"] for p in datasets.problems(name, task["task_id"])}
+    assert said.keys() == problems.keys()
+    assert [place for place, part in problems.items() if part not in said[place]] == []
+
+
+TABLE = 'size,name,big\n1.5,"a ""b""\nc",true\n2,d,no\n3,e\n'
+SCHEMA = [{"name": "name", "type": "STRING"}, {"name": "size", "type": "double"}, {"name": "big", "type": "BOOLEAN"}]
+
+
+def test_rows_of_a_table(tenant: Tenant, datasets: Datasets, bucket: str) -> None:
+    tenant.objects.put(f"s3://{bucket}/in/a.csv", ("\ufeff" + TABLE.replace("\n2", "\r\n2")).encode())
+    body = {
+        "dataset_name": "rows",
+        "dataset_type": 400,
+        "work_path": f"/{bucket}/out/",
+        "work_path_type": 0,
+        "schema": SCHEMA,
+        "data_sources": [{"data_type": 0, "data_path": f"/{bucket}/in/", "with_column_header": True}],
+    }
+    unread = tenant.client.post("/v2/{project_id}/datasets", body)
+    assert unread["import_task_id"] is None, "a table is imported when it is asked for"
+    datasets.delete("rows")
+    made = tenant.client.post("/v2/{project_id}/datasets", {**body, "import_data": True})
+    datasets.wait_import("rows", made["import_task_id"])
+    assert [(c["name"], c["type"]) for c in datasets.get("rows")["schema"]] == [(c["name"], c["type"]) for c in SCHEMA]
+    assert list(found(datasets, "rows")) == ['{"size":1.5,"name":"a \\"b\\"\\nc","big":true}']
+    problems = [(p["place"].partition(", ")[2], p["reason"]) for p in datasets.problems("rows", made["import_task_id"])]
+    assert problems == [
+        ("line 4", "column 'big': 'no' is no BOOLEAN"),
+        ("line 5", "the row has 2 cells; there are 3 columns"),
+    ]
+    plain = datasets.create("plain", f"/{bucket}/plain/", dataset_type=400)
+    assert plain["import_task_id"] is None
+    tenant.objects.put(f"s3://{bucket}/two/a.csv", b"1,x\n1,x\n\n")
+    datasets.import_from("plain", f"s3://{bucket}/two/")
+    rows = [s["sample_data"][0] for s in datasets.samples("plain")]
+    assert rows == ['{"c1":"1","c2":"x"}'] * 2, "equal rows are two samples"
+
+
+def test_an_import_stops_at_what_is_wrong_when_asked(
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str
+) -> None:
+    path = f"s3://{bucket}/a.manifest"
+    tenant.objects.put(path, b'{"source": "content://one"}\nnonsense\n{"source": "content://two"}\n')
+    name = make("texts", dataset_type=100)
+    with pytest.raises(TaskFailed, match=r"stopped, as asked, at .*line 2: not a JSON object.* 0 samples"):
+        datasets.import_from(name, path, import_type="manifest", on_error="stop")
+    ident = datasets.get(name)["dataset_id"]
+    (task,) = tenant.client.get(f"/v2/{{project_id}}/datasets/{ident}/import-tasks")["import_tasks"]
+    assert [p["place"] for p in datasets.problems(name, task["task_id"])] == [f"{path}, line 2"]
+    assert list(datasets.samples(name)) == []
+    datasets.import_from(name, path, import_type="manifest")
+    assert sorted(found(datasets, name)) == ["one", "two"]
+
+
+def test_labels_that_are_asked_for_bring_what_they_join(
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str
+) -> None:
+    path = f"s3://{bucket}/a.manifest"
+    span = '"property": {"@modelarts:start_index": %d, "@modelarts:end_index": %d}'
+    entity = '{"type": "modelarts/text_entity", "name": "%s", "id": "%s", ' + span + "}"
+    ends = '"property": {"@modelarts:from": "E1", "@modelarts:to": "E2"}'
+    joined = '{"type": "modelarts/text_triplet", "name": "wrote", ' + ends + "}"
+    said = ", ".join([entity % ("Person", "E1", 0, 3), entity % ("Book", "E2", 10, 20), entity % ("Verb", "E3", 4, 9)])
+    tenant.objects.put(
+        path, f'{{"source": "content://Liu wrote Three Body", "annotation": [{said}, {joined}]}}'.encode()
+    )
+    name = make("texts", dataset_type=102)
+    datasets.import_from(name, path, import_type="manifest", included_labels=[{"name": "wrote"}])
+    (sample,) = datasets.samples(name)
+    assert [(one["name"], one["type"]) for one in sample["labels"]] == [("Person", 103), ("Book", 103), ("wrote", 102)]
