@@ -149,3 +149,81 @@ class TestReadingVoc(ImporterContract):
             for n in range(samples)
         }
         return good | {f"Annotations/x{n}.xml": b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>" for n in range(flaws)}
+
+
+class TestLabelStudioDetection(OfImages):
+    export_format, reads = "label-studio", "tasks.json"
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        point = shape("object_detection", "cat", "point", [[3, 4]])
+        guessed = shape("object_detection", "cat", "bndbox", [[1, 2], [3, 4]], annotated_by="model/1", confidence=0.25)
+        return [BOX, POLYGON], [CIRCLE, point], [guessed], []
+
+    def misfitting(self) -> Sequence[Annotation]:
+        return [shape("object_detection", "cat", "line", [[1, 2], [3, 4]])]
+
+
+class TestLabelStudioSegmentation(OfImages):
+    export_format, reads, code = "label-studio", "tasks.json", 3
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        # 10 pixels outside, 20 inside, the rest outside, as COCO compresses them.
+        mask = {"size": [80, 100], "counts": ":d0Ri7"}
+        return [AREA], [Annotation("image_segmentation", "cat", {"@modelarts:mask": mask})]
+
+
+class OfTexts(ExporterContract):
+    said: Sequence[Sequence[Annotation]]
+
+    def samples(self, folder: str) -> Sequence[SampleRecord]:
+        texts = ("Tom likes Ann, and Ann Tom.", "Ann", 'a "quoted", 中文 text; with = signs', "nobody")
+        return [SampleRecord(f"content://{text}", [*one]) for text, one in zip(texts, self.said, strict=False)]
+
+
+class TestLabelStudioTexts(OfTexts):
+    export_format, reads, code = "label-studio", "tasks.json", 100
+    said = (
+        [
+            Annotation("text_classification", "fine", confidence=0.5),
+            Annotation("text_classification", "long", hard=True),
+        ],
+        [],
+        [Annotation("text_classification", "fine")],
+    )
+
+
+class TestLabelStudioTriplets(OfTexts):
+    export_format, reads, code = "label-studio", "tasks.json", 102
+    said = (
+        [
+            Annotation("text_entity", "person", {"@modelarts:start_index": 0, "@modelarts:end_index": 3}, id="a"),
+            Annotation("text_entity", "person", {"@modelarts:start_index": 10, "@modelarts:end_index": 13}, id="b"),
+            Annotation("text_triplet", "likes", {"@modelarts:from": "a", "@modelarts:to": "b"}),
+        ],
+        [Annotation("text_entity", "person", {"@modelarts:start_index": 0, "@modelarts:end_index": 3})],
+        [],
+    )
+
+
+class TestLabelStudioSpeech(ExporterContract):
+    export_format, reads, code = "label-studio", "tasks.json", 202
+
+    def objects(self) -> Mapping[str, bytes]:
+        return {"a.wav": b"", "b.wav": b""}
+
+    def samples(self, folder: str) -> Sequence[SampleRecord]:
+        first = {"@modelarts:start_time": "00:00:01.250", "@modelarts:end_time": "01:00:02.000"}
+        second = {**first, "@modelarts:source": "Tom", "@modelarts:content": "How are you?"}
+        said = [Annotation("audio_segmentation", "noise", first), Annotation("audio_segmentation", "", second)]
+        return [SampleRecord(folder + "a.wav", said), SampleRecord(folder + "b.wav")]
+
+
+class TestReadingLabelStudio(ImporterContract):
+    import_type, code, path = "label-studio", 100, "tasks.json"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        result = {"type": "choices", "from_name": "c", "to_name": "t", "value": {"choices": ["cat"]}}
+        tasks: list[Any] = [
+            {"data": {"text": f"text {n}"}, "annotations": [{"result": [result]}]} for n in range(samples)
+        ]
+        return {"tasks.json": json.dumps([*tasks, *[{"data": {}}] * flaws]).encode()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bottega_dataset.manifest import format_time, parse_time
+from bottega_dataset.media import MAX_PIXELS
 from bottega_dataset.sample import HUMAN, Annotation, BadSample
 from bottega_dataset.types.geometry import FEATURE, MASK, SHAPE
+from bottega_dataset.types.masks import run_lengths
 
 USAGE_OF = {"train": "TRAIN", "val": "EVAL", "valid": "EVAL", "eval": "EVAL", "test": "TEST", "inference": "INFERENCE"}
 SUBSET_OF = {"TRAIN": "train", "EVAL": "val", "TEST": "test", "INFERENCE": "inference", None: "default"}
@@ -154,3 +156,18 @@ def mask_bounds(height: int, counts: Sequence[int]) -> tuple[int, int, int, int]
             bottom = max(bottom, last % height if one_column else height - 1)
         at += count
     return (left, top, right - left + 1, bottom - top + 1) if left <= right else (0, 0, 0, 0)
+
+
+def bitmap_of(mask: Mapping[str, Any]) -> tuple[int, int, bytes]:
+    """Width, height and the pixels of a mask, 0 or 1, row after row. Raises BadSample."""
+    height, width, counts = run_lengths(mask, "mask")
+    if height * width > MAX_PIXELS or sum(counts) != height * width:
+        raise BadSample(f"the mask does not fill {width} x {height} pixels, or these are more than {MAX_PIXELS:,}")
+    columns = b"".join((b"\x01" if index % 2 else b"\x00") * count for index, count in enumerate(counts))
+    return width, height, b"".join(columns[row::height] for row in range(height))
+
+
+def mask_of_bitmap(width: int, height: int, pixels: bytes) -> dict[str, Any]:
+    """The run lengths of pixels 0 or 1, row after row."""
+    columns = b"".join(pixels[column::width] for column in range(width))
+    return {"size": [height, width], "counts": compressed(runs_of_bytes(columns))}
