@@ -107,11 +107,15 @@ async def _pass_on(chunks: AsyncIterator[Chunk], send: MemoryObjectSendStream[Ch
 
 
 class Rights:
-    """What the one who asked for work in the background may read."""
+    """What work in the background may read: what both may, who asked for it and the agency that acts for him (003 §9).
 
-    def __init__(self, platform: Platform, principal: Principal, project_id: str) -> None:
+    Both, because what a manifest lists is in no request: it was not checked when the work was asked for.
+    """
+
+    def __init__(self, platform: Platform, principal: Principal, acting: Principal, project_id: str) -> None:
         self._identity = platform.identity
         self._principal = principal
+        self._acting = acting
         self._project_id = project_id
 
     @classmethod
@@ -121,7 +125,7 @@ class Rights:
             principal = await platform.identity.principal(user_id)
         except Unauthenticated as e:
             raise Forbidden("the user who asked for this does not exist any more") from e
-        return cls(platform, principal, project_id)
+        return cls(platform, principal, await platform.identity.delegate(principal), project_id)
 
     async def check(self, path: ObjectPath) -> None:
         """Raises Forbidden."""
@@ -150,20 +154,23 @@ class Rights:
 
     async def _everything_in(self, bucket: str) -> bool:
         mine = await self._identity.bucket_account(bucket) == self._principal.account_id
-        return mine and self._principal.is_account_root
+        return mine and self._principal.is_account_root and self._acting == self._principal
 
     async def reason(self, path: ObjectPath) -> str | None:
         """Why an object must not be read; None when it may."""
         if await self._identity.bucket_account(path.bucket) != self._principal.account_id:
             return f"bucket '{path.bucket}' is not one of yours"
-        if self._principal.is_account_root:
-            return None
         project = await self._identity.project(self._project_id)
-        context = await self._identity.conditions(self._principal, project, None)
-        decision = await self._identity.decide(
-            self._principal, self._project_id, "obs:object:GetObject", path.urn, context
-        )
-        return None if decision.allowed else f"you may not read it: {decision.explain()}"
+        for who, named in (self._principal, "you"), (self._acting, "the agency that acts for you"):
+            if who.is_account_root and who.agency_id is None:
+                continue
+            context = await self._identity.conditions(who, project, None)
+            decision = await self._identity.decide(who, self._project_id, "obs:object:GetObject", path.urn, context)
+            if not decision.allowed:
+                return f"{named} may not read it: {decision.explain()}"
+            if self._acting == self._principal:
+                break
+        return None
 
 
 def chosen(params: Mapping[str, Any]) -> Choice:

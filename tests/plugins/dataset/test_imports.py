@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from bottega.client import ApiFailure, Client
-from bottega.testing import RecordedEvents, Tenant
+from bottega.entities import Agency, Authorization, Policy, PolicyGrant
+from bottega.identity import ALL_USERS
+from bottega.testing import RecordedEvents, RunningPlatform, Tenant
 from bottega_dataset.client import Datasets, TaskFailed
 
 Make = Callable[..., str]
@@ -270,6 +272,38 @@ def test_sources_the_caller_may_not_read_stay_out(
     reasons = {p["place"]: p["reason"] for p in limited.problems(name, task["task_id"])}
     assert set(reasons) == set(sources[1:])
     assert "not one of yours" in reasons[sources[2]]
+
+
+def test_the_agency_that_acts_for_the_caller_must_be_able_to_read_them_too(
+    running: RunningPlatform, tenant: Tenant, datasets: Datasets, make: Make, bucket: str
+) -> None:
+    sources = [f"s3://{bucket}/open/1.jpg", f"s3://{bucket}/closed/2.jpg"]
+    path = f"s3://{bucket}/open/all.manifest"
+    tenant.objects.put(path, b"".join(json.dumps({"source": s}).encode() + b"\n" for s in sources))
+    name = make()
+    statement = {
+        "Effect": "Allow",
+        "Action": ["obs:object:GetObject"],
+        "Resource": [f"obs:*:*:object:{bucket}/open/*"],
+    }
+
+    async def authorize() -> None:
+        async with running.platform().database.transaction() as tx:
+            agency = Agency(account_id=tenant.account_id, name="programs")
+            document = {"Version": "1.1", "Statement": [statement]}
+            policy = Policy(account_id=tenant.account_id, name="what programs may touch", document=document)
+            tx.session.add_all([agency, policy])
+            await tx.session.flush()
+            tx.session.add(PolicyGrant(policy_id=policy.id, agency_id=agency.id))
+            tx.session.add(Authorization(account_id=tenant.account_id, user_id=ALL_USERS, agency_id=agency.id))
+        running.platform().identity.invalidate()
+
+    running.run(authorize())
+    task = datasets.import_from(name, path, import_type="manifest")
+    assert list(labels(datasets, name)) == sources[:1]
+    (problem,) = datasets.problems(name, task["task_id"])
+    assert problem["place"] == sources[1]
+    assert "the agency that acts for you may not read it" in problem["reason"]
 
 
 def test_a_dataset_deleted_meanwhile_fails_the_import(
