@@ -227,3 +227,38 @@ class TestReadingLabelStudio(ImporterContract):
             {"data": {"text": f"text {n}"}, "annotations": [{"result": [result]}]} for n in range(samples)
         ]
         return {"tasks.json": json.dumps([*tasks, *[{"data": {}}] * flaws]).encode()}
+
+
+class TestCvatClassification(OfImages):
+    export_format, reads, code = "cvat", "annotations.xml", 0
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        cat = Annotation("image_classification", "cat", {"color": '<white> & "3"', "age": "3", "legs": 4}, hard=True)
+        return [cat, Annotation("image_classification", "dog", confidence=0.5)], []
+
+
+class TestCvatDetection(OfImages):
+    export_format, reads = "cvat", "annotations.xml"
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        line = shape("object_detection", "cat", "dashed", [[1, 2], [3.5, 4]])
+        line.property = {**(line.property or {}), "@modelarts:occluded": 1}
+        return [BOX, POLYGON], [CIRCLE, line], [shape("object_detection", "cat", "point", [[3, 4]])], []
+
+
+class TestCvatSegmentation(OfImages):
+    export_format, reads, code = "cvat", "annotations.xml", 3
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        mask = {"size": [80, 100], "counts": ":d0Ri7"}
+        return [AREA], [Annotation("image_segmentation", "cat", {"@modelarts:mask": mask})]
+
+
+class TestReadingCvat(ImporterContract):
+    import_type, code, path = "cvat", 1, "a.xml"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        box = '<box label="cat" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+        images = [f'<image name="{n}.png" width="9" height="9">{box}</image>' for n in range(samples)]
+        text = "".join([*images, *['<image name="../x.png"/>'] * flaws])
+        return {"a.xml": f"<annotations>{text}</annotations>".encode(), "0.png": b""}

@@ -9,11 +9,11 @@ from bottega_dataset.formats import outlines, rle_pack
 from bottega_dataset.formats.outlines import boxed, confidence_of, number, shape_of, shaped
 from bottega_dataset.formats.reading import label_of
 from bottega_dataset.media import ImageInfo
-from bottega_dataset.sample import CONTENT, SIZE, Annotation, BadSample, SampleRecord
+from bottega_dataset.sample import CONTENT, FROM, SIZE, TO, Annotation, BadSample, SampleRecord
 from bottega_dataset.types.audio import CONTENT as SAID
 from bottega_dataset.types.audio import SOURCE as SPEAKER
 from bottega_dataset.types.geometry import MASK
-from bottega_dataset.types.text import END, ENTITY, FROM, START, TO, TRIPLET
+from bottega_dataset.types.text import END, ENTITY, START, TRIPLET
 from bottega_dataset.types.times import END as END_TIME
 from bottega_dataset.types.times import START as START_TIME
 from bottega_dataset.types.times import milliseconds
