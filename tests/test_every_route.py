@@ -26,6 +26,9 @@ OPEN = [
     "GET /v2/notifications/subscriptions/subscribe",
     "GET /v2/notifications/subscriptions/unsubscribe",
     "GET /v3",
+    "POST /v2/{project_id}/labeling/login",
+    "POST /v2/{project_id}/labeling/password/forgotten",
+    "POST /v2/{project_id}/labeling/password/reset",
     "POST /v3/auth/tokens",
 ]
 """What nobody needs credentials for: discovery, logging in, and the links that messages carry."""

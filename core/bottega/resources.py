@@ -158,6 +158,7 @@ class Resources:
 
     async def rename(self, tx: Transaction, resource: Resource, name: str) -> None:
         """Raises Conflict when the new name is taken."""
+        kind = resource.kind  # not to be read any more once the transaction has failed
         if resource.claimed_name is not None:
             resource.claimed_name = name
         resource.name, resource.updated_at = name, now_ms()
@@ -165,7 +166,7 @@ class Resources:
         try:
             await tx.session.flush()
         except IntegrityError as e:
-            raise Conflict(f"a {resource.kind} named '{name}' exists in this project; choose another name") from e
+            raise Conflict(f"{_article(kind)} {kind} named '{name}' exists in this project; choose another name") from e
 
     async def delete(self, tx: Transaction, resource: Resource) -> None:
         """Take a thing out of the registry; its row stays for lineage, audit and bills, its name is free again."""

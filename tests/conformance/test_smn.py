@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import email
 import json
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdksmn import v2 as smn
@@ -24,43 +19,8 @@ from sqlmodel import select
 
 from bottega.notifications import notify
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.testing.mailbox import Mailbox
 from bottega_billing_iam.notify.topic_entities import Dispatch
-
-
-class Mailbox:
-    """What a real SMTP server took, newest last."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # aiosmtpd's name
-        assert isinstance(envelope.content, bytes)
-        self.messages.append(email.message_from_bytes(envelope.content))
-        return "250 OK"
-
-    def wait(self, to: str, subject: str) -> str:
-        """The text of the newest message to `to` with `subject` in its subject."""
-
-        def found() -> str | None:
-            for message in reversed(self.messages):
-                if message["To"] == to and subject in message["Subject"]:
-                    payload = message.get_payload(decode=True)
-                    assert isinstance(payload, bytes)
-                    return payload.decode()
-            return None
-
-        text = wait_until(found, 20)
-        assert text is not None
-        return text
-
-
-class AnyPort(Controller):
-    """An SMTP server on a port that the system chooses."""
-
-    def _trigger_server(self) -> None:
-        assert isinstance(self.server, asyncio.Server)
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()  # type: ignore[no-untyped-call]  # it has no types
 
 
 class Receiver:
@@ -101,20 +61,20 @@ class Receiver:
 
 
 @pytest.fixture(scope="module")
-def mailbox() -> Mailbox:
-    return Mailbox()
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as mailbox:
+        yield mailbox
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Iterator[RunningPlatform]:
     """A platform with a mail server."""
-    controller = AnyPort(mailbox, hostname="127.0.0.1", port=0)
-    controller.start()
-    smtp = {"host": "127.0.0.1", "port": controller.port, "sender": "bottega@example.com", "security": "none"}
-    overrides = {"smtp": smtp, "plugins": {"notify": {"topics": 4, "allowed_networks": ["127.0.0.0/8"]}}}
+    overrides = {
+        "smtp": mailbox.settings,
+        "plugins": {"notify": {"topics": 4, "allowed_networks": ["127.0.0.0/8"]}},
+    }
     with RunningPlatform(tmp_path_factory.mktemp("platform"), overrides) as platform:
         yield platform
-    controller.stop()
 
 
 @pytest.fixture

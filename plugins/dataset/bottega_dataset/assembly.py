@@ -13,6 +13,9 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.tasks import Tasks
+from bottega_dataset.team.allocating import Allocating
+from bottega_dataset.team.merging import Merging
+from bottega_dataset.team.team_tasks import ALLOCATE, MERGE
 from bottega_dataset.versions import Publishing
 
 
@@ -25,6 +28,7 @@ class Assembly:
     preparation: Preparation
     settlement: Settlement
     intelligent: IntelligentTasks
+    allocating: Allocating
     tasks: Tasks
 
     @classmethod
@@ -32,12 +36,15 @@ class Assembly:
         kinds = Kinds.of_platform(platform)
         publishing, exports = Publishing(platform, kinds), Exports(platform, kinds)
         intelligent = IntelligentTasks(platform, kinds)
+        allocating = Allocating(platform, kinds)
         performers = {
             **dict.fromkeys(TASK_TYPES, intelligent.perform),
             "import": Imports(platform, kinds).perform,
             "export": exports.perform,
             "publish": publishing.perform,
+            ALLOCATE: allocating.perform,
+            MERGE: Merging(platform, kinds).perform,
         }
         preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
         work = Tasks(platform.database, performers, platform.settings.problems_kept)
-        return cls(publishing, exports, preparation, settlement, intelligent, work)
+        return cls(publishing, exports, preparation, settlement, intelligent, allocating, work)

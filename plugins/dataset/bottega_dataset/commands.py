@@ -13,8 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bottega.cli_support import OPTIONS, connect, console, errors, note, show
 from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.client import Progress as Follow
+from bottega_dataset.team.commands import team_tasks
 
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
+datasets.add_typer(team_tasks, name="team-tasks")
 _TYPES = {"image": 0, "text": 100}
 _COLUMNS = {
     "dataset_name": "name",

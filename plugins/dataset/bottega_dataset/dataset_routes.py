@@ -17,8 +17,11 @@ from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.label_routes import add_labels_to, change_labels_of, remove_labels_of
 from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
-from bottega_dataset.requests import DatasetChange, NewDataset, NewImport
+from bottega_dataset.requests import DatasetChange, NewImport
 from bottega_dataset.task_routes import import_params
+from bottega_dataset.team.assembly import Teams
+from bottega_dataset.team.requests import NewTeamDataset
+from bottega_dataset.team.team_tasks import count_tasks
 
 TABLE = 400
 """The one type whose input path is imported at once only when asked (``import_data``)."""
@@ -27,10 +30,10 @@ _ONE = "/v2/{project_id}/datasets/{dataset_id}"
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
     routes = APIRouter()
-    service = Datasets(platform)
+    service, teams = Datasets(platform), Teams.of(platform)
 
     @routes.post(DATASETS, status_code=201)
-    async def create_dataset(body: NewDataset, caller: Caller = requires(CREATE)) -> Any:
+    async def create_dataset(body: NewTeamDataset, caller: Caller = requires(CREATE)) -> Any:
         """Create a dataset; what lies in its input path is imported at once, in the background."""
         kinds.of(body.dataset_type)
         datasets.check_name(body.dataset_name)
@@ -39,6 +42,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         for label in body.labels:
             labels.check_property(label.name, label.property)
         await caller.require((await plan_dataset(caller, body)).needs)
+        if body.workforce_information:
+            await caller.check("modelarts:dataset:createWorkforceTask", kinds.urn(caller.project_id, "*"))
         if data_path:
             await imports.check_folder(platform.objects, data_path)
         async with platform.database.transaction() as tx:
@@ -65,6 +70,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                     data_source=body.data_sources[0],
                 )
                 task_id = await _import(tx, kinds, found.dataset, wanted, caller)
+            if body.workforce_information:
+                ready = task_id is None
+                await teams.tasks.create(tx, found, body.workforce_information, caller.user_id, give_out=ready)
         return {"dataset_id": found.dataset.id, "import_task_id": task_id}
 
     @routes.get("/v2/{project_id}/datasets")
@@ -106,6 +114,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(session, caller.project_id, dataset_id)
             (row,) = await _shapes(session, kinds, [found])
             row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, found.dataset)]
+            row["workforce_descriptor"] = await teams.views(kinds).descriptor(session, found.dataset)
             return row
 
     @routes.put(_ONE)
@@ -154,6 +163,7 @@ async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -
     counted = await samples.counts(session, keys)
     names = await datasets.version_names(session, [one.dataset.current_version_id for one in found])
     numbers = await datasets.version_counts(session, ids)
+    team_tasks = await count_tasks(session, keys)
     running: dict[str, list[Task]] = {}
     for task in await tasks.unfinished(session, ids):
         running.setdefault(task.dataset_id, []).append(task)
@@ -165,6 +175,7 @@ async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -
             version_count=numbers.get(one.dataset.id, 0),
             running=running.get(one.dataset.id, []),
             kind=kinds.types.get(one.dataset.dataset_type),
+            workforce_tasks=team_tasks.get(one.dataset.key or 0, 0),
         )
         for one in found
     ]

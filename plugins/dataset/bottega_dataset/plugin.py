@@ -49,8 +49,9 @@ def bottega_dataset_importers() -> Iterable[Importer]:
 def bottega_entities() -> Entities:
     from bottega_dataset.entities import TABLES
     from bottega_dataset.processing import entities as processing
+    from bottega_dataset.team import entities as team
 
-    return Entities([*TABLES, *processing.TABLES], Path(__file__).parent / "migrations")
+    return Entities([*TABLES, *processing.TABLES, *team.TABLES], Path(__file__).parent / "migrations")
 
 
 @hookimpl
@@ -72,8 +73,9 @@ def bottega_quotas(platform: Platform) -> Iterable[Quota]:
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_dataset.events import EVENTS
+    from bottega_dataset.team.events import TEAM_EVENTS
 
-    return EVENTS
+    return (*EVENTS, *TEAM_EVENTS)
 
 
 @hookimpl
@@ -81,13 +83,17 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     from bottega.backends import WorkloadFinished, WorkloadStarted
     from bottega_dataset.assembly import Assembly
     from bottega_dataset.events import DatasetDeleted, ProcessingRequested, TaskFinished, TaskRequested
+    from bottega_dataset.team.assembly import Teams
+    from bottega_dataset.team.events import TeamMailRequested
 
     parts = Assembly.of(platform)
     bus.on_external(ProcessingRequested, parts.preparation.on_requested)
     bus.on(WorkloadStarted, parts.settlement.on_started)
     bus.on_external(WorkloadFinished, parts.settlement.on_finished)
+    bus.on_external(TeamMailRequested, Teams.of(platform).mails.send)
     bus.on_external(TaskRequested, parts.tasks.handle)
     bus.on(TaskFinished, parts.publishing.on_finished)
+    bus.on(TaskFinished, parts.allocating.on_finished)
     bus.on_external(TaskFinished, parts.exports.on_finished)
     bus.on(WorkloadFinished, parts.intelligent.on_finished)
     bus.on(DatasetDeleted, parts.intelligent.on_dataset_deleted)
@@ -122,5 +128,7 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
     from bottega_dataset import commands
+    from bottega_dataset.team import commands as team
 
     cli.add_typer(commands.datasets, name="datasets")
+    cli.add_typer(team.teams, name="teams")

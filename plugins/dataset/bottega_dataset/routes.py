@@ -21,6 +21,7 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing import routes as processing_routes
 from bottega_dataset.processing.planner import ProcessingPlanner
 from bottega_dataset.processing.processors import Processors
+from bottega_dataset.team import routes as team_routes
 
 ACTIONS = (
     Action("modelarts:dataset:create", "Create datasets", "dataset", "createDataset"),
@@ -47,6 +48,7 @@ ACTIONS = (
     Action("modelarts:dataset:startTask", "Start intelligent tasks", "dataset", "createAutoLabelingTask", spends=True),
     Action("modelarts:dataset:listTasks", "See intelligent tasks", "dataset", "listTasks"),
     *processing_routes.ACTIONS,
+    *team_routes.ACTIONS,
 )
 
 
@@ -69,4 +71,5 @@ def router(platform: Platform) -> APIRouter:
     processors = Processors.of_platform(platform)
     planner = ProcessingPlanner(platform, kinds, processors)
     routes.include_router(processing_routes.router(platform, planner, processors))
+    routes.include_router(team_routes.router(platform, kinds))
     return routes

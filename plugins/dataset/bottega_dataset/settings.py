@@ -32,3 +32,9 @@ class DatasetSettings(Section):
     """How many samples one intelligent task looks at; the rest waits for the next one."""
     image_backbone: Path | None = None
     """An ONNX or TorchScript feature extractor for pictures, (N, 3, H, W) in 0..1 to (N, features), on each machine."""
+    labeling_url: str | None = None
+    """Where the links in e-mails to labeling teams lead; None: ``/labeling`` of the platform."""
+    labeling_session_s: int = Field(12 * 3600, ge=60)
+    """How long the token of a labeling team's member lasts."""
+    labeling_logins_per_address: str = "60/minute"
+    """Logins and forgotten passwords from one address, in the notation of the ``limits`` library."""

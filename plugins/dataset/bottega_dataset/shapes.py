@@ -52,6 +52,7 @@ def dataset(
     version_count: int,
     running: Sequence[Task],
     kind: DatasetType | None,
+    workforce_tasks: int = 0,
 ) -> dict[str, Any]:
     """`counted` is the number of samples and of labeled ones; `running` the tasks at work on it."""
     row, resource = found.dataset, found.resource
@@ -85,8 +86,8 @@ def dataset(
         "import_task_id": importing or row.import_task_id,
         "exist_running_task": bool(running),
         "running_tasks_id": [t.id for t in running],
-        "exist_workforce_task": False,
-        "workforce_task_count": 0,
+        "exist_workforce_task": bool(workforce_tasks),
+        "workforce_task_count": workforce_tasks,
         "workspace_id": resource.workspace_id,
         "create_time": resource.created_at,
         "update_time": resource.updated_at,

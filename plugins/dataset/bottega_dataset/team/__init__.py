@@ -1,0 +1,1 @@
+"""Team labeling: teams, members without platform accounts, tasks, review and acceptance."""
