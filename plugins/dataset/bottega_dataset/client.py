@@ -131,15 +131,23 @@ class Datasets:
         return self._client.pages(f"{self._path(name)}/import-tasks/{task_id}/problems", "problems")
 
     def auto_label(
-        self, name: str, *, task_type: str = "auto-label", progress: Progress | None = None, **config: Any
+        self,
+        name: str,
+        *,
+        task_type: str = "auto-label",
+        collect_key_sample: bool = False,
+        progress: Progress | None = None,
+        **config: Any,
     ) -> dict[str, Any]:
         """Start an intelligent task, wait for it, and return it as it ended. Raises TaskFailed.
 
         :param task_type: ``auto-label``, ``pre-label`` (with ``model_id=…`` or ``model_path=…``), ``auto-grouping``.
+        :param collect_key_sample: also write the hard examples as a manifest (``config``: ``key_sample_output``).
         :param config: fields of the API's ``config``, such as ``algorithm_type="fast"``, ``n_clusters=8``.
         """
         where = self._path(name) + "/tasks"
-        task = self._client.post(where, {"task_type": task_type, "config": config})
+        body = {"task_type": task_type, "collect_key_sample": collect_key_sample, "config": config}
+        task = self._client.post(where, body)
         return self.wait_intelligent(name, task["task_id"], progress)
 
     def wait_intelligent(self, name: str, task_id: str, progress: Progress | None = None) -> dict[str, Any]:
@@ -185,6 +193,22 @@ class Datasets:
             total["confirmed_sample_count"] += answer["confirmed_sample_count"]
             if not answer["remaining_sample_count"] or not answer["confirmed_sample_count"]:
                 return total
+
+    def discard(self, name: str, samples: Sequence[str] | None = None, **filters: Any) -> dict[str, Any]:
+        """Throw the suggestions of samples away, or without `samples` of all that match."""
+        path = self._path(name) + "/auto-annotations/samples/discard"
+        body = {"samples": [{"sample_id": one} for one in samples]} if samples else {"all": True, **filters}
+        return dict(self._client.post(path, body))
+
+    def intelligent_tasks(self, name: str) -> Sequence[dict[str, Any]]:
+        """Those that label and those that group, the newest first."""
+        where = self._path(name) + "/tasks"
+        found = [*self._client.pages(where, "tasks"), *self._client.pages(where, "tasks", {"type": "auto-grouping"})]
+        return sorted(found, key=lambda one: -int(one["create_time"]))
+
+    def stop_intelligent(self, name: str, task_id: str) -> None:
+        """Stop a task that runs. Raises ApiFailure (409) for one that has ended."""
+        self._client.post(f"{self._path(name)}/tasks/{task_id}/stop")
 
     def groups(self, name: str, task_id: str) -> Sequence[dict[str, Any]]:
         """The groups an ``auto-grouping`` task found, the largest first."""

@@ -118,7 +118,7 @@ class Models:
                 status=model.status,
                 workspace_id=request.workspace_id,
                 description=request.description,
-                properties={"version": request.version, "model_type": model.model_type},
+                properties={"version": request.version, "model_type": model.model_type, "location": model.location},
                 unique_name=False,
                 id=model.id,
             )

@@ -34,8 +34,10 @@ def manifest(lines: list[tuple[str, str | None]]) -> bytes:
 @pytest.fixture
 def texts(tenant: Tenant, datasets: Datasets, bucket: str) -> str:
     """A dataset: 8 texts labeled fruit, 8 tools, 30 of each without a label."""
-    lines = [(text, "fruit") for text in sentences(FRUIT, 8, 1)] + [(text, "tool") for text in sentences(TOOLS, 8, 2)]
-    lines += [(text, None) for text in sentences(FRUIT, 30, 3) + sentences(TOOLS, 30, 4)]
+    lines: list[tuple[str, str | None]] = []
+    for name, words in (("fruit", FRUIT), ("tool", TOOLS)):
+        lines += [(text, name) for text in sentences(words, 8, len(name))]
+        lines += [(text, None) for text in sentences(words, 30, 10 + len(name))]
     tenant.objects.put(f"s3://{bucket}/texts.manifest", manifest(lines))
     datasets.create("things", f"/{bucket}/out/", dataset_type=100)
     datasets.import_from("things", f"s3://{bucket}/texts.manifest", import_type="manifest")
