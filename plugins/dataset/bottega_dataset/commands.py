@@ -90,24 +90,27 @@ def show_dataset(
 @datasets.command("import")
 def import_samples(
     name: str,
-    path: Annotated[str, typer.Argument(help="A folder, or a manifest, in object storage.")],
+    path: Annotated[str, typer.Argument(help="A folder or manifest in object storage, or a manifest of this machine.")],
     manifest: Annotated[bool | None, typer.Option(help="Whether it is a manifest (default: by its name).")] = None,
     format: Annotated[str | None, typer.Option(help="coco, yolo, label-studio, cvat, voc, csv, parquet, …")] = None,
     labels: Annotated[bool, typer.Option(help="Take the labels over too.")] = True,
     hard_only: Annotated[bool, typer.Option(help="Hard examples only.")] = False,
+    stop: Annotated[bool, typer.Option(help="Stop at the first thing that breaks a rule.")] = False,
 ) -> None:
     """Import samples; what is there already is not imported again."""
     service = Datasets(connect())
     is_manifest = path.endswith((".manifest", ".jsonl")) if manifest is None else manifest
+    options: dict[str, Any] = {
+        "import_annotations": labels,
+        "difficult_only": hard_only,
+        "on_error": "stop" if stop else "continue",
+    }
     with _following(f"import {path}") as follow:
-        task = service.import_from(
-            name,
-            path,
-            import_type=format or ("manifest" if is_manifest else "dir"),
-            progress=follow,
-            import_annotations=labels,
-            difficult_only=hard_only,
-        )
+        if "://" not in path and Path(path).is_file():
+            task = service.import_file(name, Path(path), progress=follow, **options)
+        else:
+            kind = format or ("manifest" if is_manifest else "dir")
+            task = service.import_from(name, path, import_type=kind, progress=follow, **options)
     _report(service, name, task)
 
 

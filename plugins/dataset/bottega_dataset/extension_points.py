@@ -90,6 +90,9 @@ class DatasetType:
         offered = ", ".join(f"{kind.code} ({kind.type})" for kind in self.annotations)
         raise BadSample(f"type {label_type} does not occur in {self.name} datasets; there is {offered}")
 
+    def check_label(self, annotation_type: str, properties: Mapping[str, Any]) -> None:
+        """Raises BadSample when a label of such annotations must not be made by hand with these properties."""
+
     def check_source(self, record: SampleRecord) -> None:
         """Raises BadSample when the sample is not of a kind this type holds."""
         source = record.source

@@ -52,8 +52,13 @@ class Kinds:
         for importer in sorted(fitting, key=lambda one: one.dataset_types is None):
             if importer.import_type == import_type:
                 return importer
-        offered = ", ".join(sorted({one.import_type for one in fitting})) or "none"
+        offered = ", ".join(self.import_types(code)) or "none"
         raise Invalid(f"import_type '{import_type}' does not fit {self.of(code).name} datasets; those take: {offered}")
+
+    def import_types(self, code: int) -> list[str]:
+        """What a request may name to import into datasets of the type."""
+        fitting = [one for one in self._importers if one.dataset_types is None or code in one.dataset_types]
+        return sorted({one.import_type for one in fitting})
 
     def exporter(self, export_format: str, code: int) -> Exporter:
         """Raises Invalid when nothing exports datasets of the type to this format."""

@@ -121,10 +121,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
 
 async def add_labels_to(tx: Transaction, found: Found, wanted: Sequence[LabelBody], kind: DatasetType) -> None:
-    """Raises Invalid for a type of labels the dataset does not have."""
+    """Raises Invalid for a type of labels the dataset does not have, or one that lacks what its type asks for."""
     for one in wanted:
         try:
-            kind.annotation_of(one.type)
+            kind.check_label(kind.annotation_of(one.type), one.property)
         except BadSample as e:
             raise Invalid(f"label '{one.name}': {e}") from e
         await labels.add(tx.session, found.dataset, one.name, one.property, one.attributes or (), label_type=one.type)

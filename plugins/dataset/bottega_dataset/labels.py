@@ -17,7 +17,7 @@ from bottega_dataset.entities import AnnotationRow, Dataset, Label
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.label_names import check_label_name
 
-DEFAULT_SHAPE, FROM_TYPE, TO_TYPE = "@modelarts:default_shape", "@modelarts:from_type", "@modelarts:to_type"
+DEFAULT_SHAPE = "@modelarts:default_shape"
 SHAPES = ("bndbox", "polygon", "circle", "line", "dashed", "point", "polyline")
 COLOR = "@modelarts:color"
 SHORTCUT = "@modelarts:shortcut"

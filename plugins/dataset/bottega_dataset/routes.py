@@ -8,11 +8,13 @@ from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega_dataset import (
     dataset_routes,
+    import_upload,
     label_routes,
     labeling_routes,
     sample_routes,
     statistics_routes,
     task_routes,
+    type_routes,
     upload_routes,
     version_routes,
 )
@@ -64,6 +66,8 @@ def router(platform: Platform) -> APIRouter:
         statistics_routes,
         version_routes,
         task_routes,
+        import_upload,
+        type_routes,
         intelligent_routes,
     )
     for part in parts:

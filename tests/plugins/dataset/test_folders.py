@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bottega.client import ApiFailure, Client
 from bottega.testing import Tenant
+from bottega_dataset import import_upload
 from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.conformance import ImporterContract
 
@@ -158,3 +162,72 @@ def test_labels_that_are_asked_for_bring_what_they_join(
     datasets.import_from(name, path, import_type="manifest", included_labels=[{"name": "wrote"}])
     (sample,) = datasets.samples(name)
     assert [(one["name"], one["type"]) for one in sample["labels"]] == [("Person", 103), ("Book", 103), ("wrote", 102)]
+
+
+LINES = b'{"source": "content://one", "annotation": [{"type": "modelarts/text_classification", "name": "a"}]}\n{}\n'
+
+
+def test_a_manifest_of_ones_own_machine(
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str, tmp_path: Path
+) -> None:
+    name = make("texts", dataset_type=100)
+    file = tmp_path / "all.manifest"
+    for data in (LINES, gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])):
+        file.write_bytes(data)
+        task = datasets.import_file(name, file, import_annotations=data == LINES)
+        assert found(datasets, name) == {"one": [("a", {})]}
+        (problem,) = datasets.problems(name, task["task_id"])
+        assert problem["place"].endswith(f"/import/{task['task_id']}.manifest, line 2")
+    where = f"/v2/{{project_id}}/datasets/{datasets.get(name)['dataset_id']}/import-tasks/manifest"
+    for body, status, says in (
+        (b"", 400, "no body"),
+        (b"x" * (8 * 2**20 + 1), 413, "larger than 8 MB"),
+        (gzip.compress(LINES)[:-9], 400, "ends too early"),
+        (b"\x1f\x8b nonsense", 400, "not good gzip"),
+    ):
+        with pytest.raises(ApiFailure) as refused:
+            tenant.client.request("POST", where, content=body)
+        assert refused.value.status == status
+        assert says in str(refused.value)
+    file.write_bytes(LINES)
+    with pytest.raises(TaskFailed, match="stopped"):
+        datasets.import_file(name, file, on_error="stop")
+
+
+def test_what_unpacks_without_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tenant: Tenant, datasets: Datasets, make: Make, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(import_upload, "MAX_UNPACKED", 3 * 2**20)
+    file = tmp_path / "bomb.manifest"
+    file.write_bytes(gzip.compress(b"\n" * 4 * 2**20))
+    with pytest.raises(ApiFailure, match="more than 3 MB when it is unpacked"):
+        datasets.import_file(make("texts", dataset_type=100), file)
+
+
+def test_types_describe_themselves(client: Client) -> None:
+    types = {one["dataset_type"]: one for one in client.get("/v2/{project_id}/dataset-types")["dataset_types"]}
+    assert set(types) == {0, 1, 3, 100, 101, 102, 200, 201, 202, 400, 600, 900}
+    assert types[1]["companion"] == ".xml"
+    assert "manifest" in types[1]["import_types"]
+    (box,) = types[1]["annotations"]
+    assert (box["type"], box["label"]) == ("object_detection", "required")
+    assert box["property"]["required"] == ["@modelarts:shape", "@modelarts:feature"]
+    assert [(one["type"], one["label_type"]) for one in types[102]["annotations"]] == [
+        ("text_triplet", 102),
+        ("text_entity", 103),
+    ]
+
+
+def test_a_relation_says_what_it_joins(client: Client, make: Make, one: Callable[[str], str]) -> None:
+    path = one(make("texts", dataset_type=102)) + "/data-annotations/labels"
+    with pytest.raises(ApiFailure, match="label 'wrote': a relation needs @modelarts:to_type"):
+        client.post(path, {"labels": [{"name": "wrote", "type": 102, "property": {"@modelarts:from_type": "Person"}}]})
+    with pytest.raises(ApiFailure, match="label 'x': type 0 does not occur in text_triplet"):
+        client.post(path, {"labels": [{"name": "x", "type": 0}]})
+    ends = {"@modelarts:from_type": "Person", "@modelarts:to_type": "Book"}
+    wanted = [{"name": "Book", "type": 103}, {"name": "wrote", "type": 102, "property": ends}]
+    client.post(path, {"labels": wanted})
+    assert [(x["name"], x["type"], x["property"]) for x in client.get(path)["labels"]] == [
+        ("Book", 103, {}),
+        ("wrote", 102, ends),
+    ]

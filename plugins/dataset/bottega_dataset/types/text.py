@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
@@ -12,6 +13,7 @@ from bottega_dataset.sample import CONTENT, FROM, TO, BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
 
 START, END = "@modelarts:start_index", "@modelarts:end_index"
+FROM_TYPE, TO_TYPE = "@modelarts:from_type", "@modelarts:to_type"
 ENTITY, TRIPLET = "text_entity", "text_triplet"
 TEXT_SUFFIXES = (".txt", ".csv")
 
@@ -79,6 +81,11 @@ class TextTriplets(DatasetType):
         AnnotationKind(ENTITY, 103, schema=SpanProperty),
     )
     layout = NamedEntities.layout
+
+    def check_label(self, annotation_type: str, properties: Mapping[str, Any]) -> None:
+        for key in (FROM_TYPE, TO_TYPE) if annotation_type == TRIPLET else ():
+            if not properties.get(key):
+                raise BadSample(f"a relation needs {key}, the label of the entities it joins")
 
     def check_annotations(self, record: SampleRecord) -> None:
         super().check_annotations(record)
