@@ -12,11 +12,11 @@ from bottega_dataset.intelligent.work import IntelligentTasks
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
+from bottega_dataset.publishing import Publishing
 from bottega_dataset.tasks import Tasks
 from bottega_dataset.team.allocating import Allocating
 from bottega_dataset.team.merging import Merging
 from bottega_dataset.team.team_tasks import ALLOCATE, MERGE
-from bottega_dataset.versions import Publishing
 
 
 @dataclass(frozen=True)

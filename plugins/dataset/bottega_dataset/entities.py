@@ -247,8 +247,9 @@ class Signature(SQLModel, table=True):
 class DatasetVersion(SQLModel, table=True):
     """A published state of a dataset. What `manifest_path` names never changes once `status` is 1.
 
-    Status: 0 creating, 1 normal, 4 failed. A deleted one stays (`deleted_at`), and so its name stays taken: the files
-    of that name are still in storage.
+    `changes` counts what is different from the version before: ``added``, ``removed``, ``modified`` samples, and its
+    ``previous_total`` and ``previous_labeled`` samples. Status: 0 creating, 1 normal, 4 failed. A deleted one stays
+    (`deleted_at`), and so its name stays taken: the files of that name are still in storage.
     """
 
     __tablename__ = "dataset_version"
@@ -267,6 +268,7 @@ class DatasetVersion(SQLModel, table=True):
     multi_label: bool = False
     label_stats: list[dict[str, Any]] = _json(default_factory=list)
     previous_id: str | None = None
+    changes: dict[str, int] | None = _json(default=None)
     message: str = ""
     created_at: int = _time(default_factory=now_ms)
     updated_at: int = _time(default_factory=now_ms)

@@ -21,7 +21,7 @@ SIZE = "@modelarts:size"
 """Of a sample's `property`: width, height and, where known, depth of an image."""
 LABELED, UNLABELED = "__ALL__", "__NONE__"
 """The API's ``sample_state``."""
-_HEX_ID = re.compile(r"[0-9a-f]{32}")
+HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class BadSample(Exception):
@@ -135,7 +135,7 @@ def identity(record: SampleRecord) -> bytes:
     The same source imported twice, by whatever way, is therefore the same sample.
     """
     if record.id and record.is_text:
-        if _HEX_ID.fullmatch(record.id):
+        if HEX_ID.fullmatch(record.id):
             return bytes.fromhex(record.id)
         return digest(f"id:{record.id}")
     return digest(record.source)

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 
-from bottega.errors import ApiError, Invalid, NotFound
+from bottega.errors import ApiError, Conflict, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import labels, pages, removal, samples, shapes, statistics
+from bottega_dataset import labels, pages, removal, samples, shapes, statistics, versions
+from bottega_dataset.comparing import page_of, row_of
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Sample
 from bottega_dataset.events import SamplesDeleted
@@ -54,13 +55,15 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         through millions where `offset` does not. ``sample_count`` is exact up to 10,000 matches and says at least how
         many there are beyond (``sample_count_exact``); `count` ``exact`` counts all, ``none`` (with a cursor) none.
         """
-        if version_id is not None:
-            raise Invalid("the samples of a version are in its manifest; list versions for its manifest_path")
         base = SampleFilter(
             state=sample_state, labels=(label_name,) if label_name else (), low=low_score, high=high_score
         )
         wanted = from_search(search_conditions, base)
         descending = order == "desc"
+        if version_id is not None:
+            if search_conditions or base != SampleFilter() or cursor or after_sample_id:
+                raise Invalid("the samples of a version are listed by offset and limit; filters are for the dataset")
+            return await _of_version(dataset_id, version_id, caller, page, descending, preview)
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             dataset, kind = found.dataset, kinds.of(found.dataset.dataset_type)
@@ -86,6 +89,24 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         if result.total is not None:
             answer |= {"sample_count": result.total, "sample_count_exact": result.exact}
         return answer
+
+    async def _of_version(
+        dataset_id: str, version_id: str, caller: Caller, page: Page, descending: bool, preview: bool
+    ) -> Any:
+        """A page of the samples as they were published, out of the version's manifest."""
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+            version = await versions.get(session, found.dataset, version_id)
+        if not version.manifest_sha256:
+            raise Conflict(f"version '{version.name}' is not published")
+        kind, total = kinds.of(found.dataset.dataset_type), version.total_samples
+        offset = max(0, total - page.offset - page.limit) if descending else page.offset
+        limit = min(page.limit, max(0, total - page.offset))
+        records = await page_of(platform.objects, kind, version, offset, limit)
+        rows = [(row_of(record, version.created_at), record) for record in records]
+        urls = [_preview(platform, row) if preview else None for row, _ in rows]
+        shown = [shapes.sample(row, r.annotations, kind, url) for (row, r), url in zip(rows, urls, strict=True)]
+        return {"sample_count": total, "sample_count_exact": True, "samples": shown[::-1] if descending else shown}
 
     @routes.get(SAMPLES + "/{sample_id}")
     async def show_sample(dataset_id: str, sample_id: str, caller: Caller = requires(_LIST, DATASET)) -> Any:
@@ -164,12 +185,13 @@ async def shown_samples(
 ) -> list[dict[str, Any]]:
     """Samples as the API shows them, with their annotations."""
     annotations = await samples.annotations_of(session, [row.key for row in rows], kind.annotation_type)
+    urls = [_preview(platform, row) if preview else None for row in rows]
+    return [shapes.sample(row, annotations[row.key], kind, url) for row, url in zip(rows, urls, strict=True)]
 
-    def url(row: Sample) -> str | None:
-        path = shapes.preview_path(row) if preview else None
-        return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
 
-    return [shapes.sample(row, annotations[row.key], kind, url(row)) for row in rows]
+def _preview(platform: Platform, row: Sample) -> str | None:
+    path = shapes.preview_path(row)
+    return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
 
 
 def sample_id_of(text: str) -> bytes:

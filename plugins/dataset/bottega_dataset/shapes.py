@@ -7,6 +7,7 @@ from typing import Any
 
 from bottega.errors import ApiError
 from bottega.objects import ObjectPath
+from bottega_dataset.comparing import Difference
 from bottega_dataset.datasets import Found
 from bottega_dataset.entities import DatasetChange, DatasetVersion, Revision, Sample, Task, TaskProblem
 from bottega_dataset.extension_points import DatasetType
@@ -181,33 +182,74 @@ def label(one: Annotation, kind: DatasetType, index: int) -> dict[str, Any]:
     return answer
 
 
-def version(row: DatasetVersion, dataset_type: int, current: str | None) -> dict[str, Any]:
-    """``add_sample_count`` and its like compare with the parent version and are not counted yet."""
+def version(row: DatasetVersion, dataset_type: int, current: str | None, tags: Sequence[str] = ()) -> dict[str, Any]:
+    """``add_sample_count`` and its like compare with the parent version."""
+    changes = row.changes or {}
     return {
         "version_id": row.id,
         "version_name": row.name,
-        "version_format": "Default",
+        "version_format": row.options.get("version_format", "Default"),
         "status": row.status,
         "description": row.description,
         "message": row.message,
+        "code": "",
         "is_current": row.id == current,
         "task_type": dataset_type,
+        "tags": list(tags),
         "manifest_path": row.manifest_path,
         "manifest_sha256": row.manifest_sha256,
+        "manifest_cache_input_path": "",
         "data_path": row.manifest_path.rpartition("/")[0] + "/" if row.manifest_path else "",
         "total_sample_count": row.total_samples,
         "annotated_sample_count": row.labeled_samples,
+        "total_sub_sample_count": 0,
+        "annotated_sub_sample_count": 0,
+        "add_sample_count": changes.get("added", 0),
+        "deleted_sample_count": changes.get("removed", 0),
+        "modified_sample_count": changes.get("modified", 0),
+        "deletion_stats": {},
+        "previous_version_id": row.previous_id,
+        "previous_total_sample_count": changes.get("previous_total", 0),
+        "previous_annotated_sample_count": changes.get("previous_labeled", 0),
         "label_type": "multi" if row.multi_label else "single",
         "label_stats": row.label_stats,
-        "previous_version_id": row.previous_id,
         "train_evaluate_sample_ratio": f"{row.train_ratio:.2f}",
         "seed": row.options.get("seed", 0),
         "export_images": bool(row.options.get("export_images")),
+        "include_dataset_data": bool(row.options.get("export_images")),
         "remove_sample_usage": not row.options.get("keep_usage"),
         "clear_hard_property": not row.options.get("keep_hard"),
+        "with_column_header": bool(row.options.get("with_column_header", True)),
+        "sample_state": "",
+        "crop": False,
+        "crop_path": "",
+        "crop_rotate_cache_path": "",
+        "rotate": False,
+        "rotate_path": "",
+        "extract_serial_number": False,
+        "data_validate": False,
+        "start_processor_task": False,
+        "processor_task_id": "",
+        "processor_task_status": 0,
+        "analysis_task_id": "",
+        "analysis_status": 0,
+        "analysis_cache_path": "",
+        "data_analysis": {},
+        "data_statistics": {},
         "create_time": row.created_at,
         "update_time": row.updated_at,
     }
+
+
+def difference(one: Difference, kind: DatasetType) -> dict[str, Any]:
+    """A sample that two versions do not have alike, with its labels in both."""
+    record = one.after or one.before
+    assert record is not None
+    shown: dict[str, Any] = {"sample_id": one.ident.hex(), "change": one.change, "source": record.source}
+    for name, state in (("base_labels", one.before), ("labels", one.after)):
+        annotations = state.annotations if state else []
+        shown[name] = [label(said, kind, index) for index, said in enumerate(annotations)]
+    return shown
 
 
 def import_task(task: Task) -> dict[str, Any]:

@@ -5,26 +5,33 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import and_, select
+import orjson
+from sqlalchemy import Select, bindparam, func, select, type_coerce
+from sqlalchemy.types import NullType
 from sqlmodel import col
 
 from bottega.database import AsyncSession, Database
-from bottega_dataset import samples
-from bottega_dataset.entities import AnnotationRow, Dataset, Sample
-from bottega_dataset.manifest import format_line
+from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, Label, Sample
+from bottega_dataset.manifest import format_line, write_annotation
 from bottega_dataset.query import SampleFilter, conditions
 from bottega_dataset.sample import Annotation, SampleRecord
 
-_AT_ONCE = 1000
-# Plain columns: making an object of the ORM for each of a million rows takes longer than everything else.
-_COLUMNS = (col(Sample.key), col(Sample.sample_id), col(Sample.source), col(Sample.usage), col(Sample.extra))
+_AT_ONCE = 2000
+_REMEMBERED = 50_000
+
+Said = tuple[int, str | None, Any, bool | None, str, int | None, float | None, str | None]
+"""An annotation's label key, type (None: the dataset's own), property, hard, author, time, confidence, id."""
+Row = tuple[int, bytes, str, str | None, Any, list[Said]]
+"""A sample's key, id, source, usage, extra, and annotations; `extra` and properties as the driver gives them."""
 
 
 @asynccontextmanager
@@ -36,40 +43,159 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+async def rows(session: AsyncSession, dataset: Dataset, wanted: SampleFilter) -> AsyncIterator[list[Row]]:
+    """All samples that pass the filter, in the order they were added, some thousand at a time."""
+    assert dataset.key is not None
+    after = dataset.key * SAMPLES_PER_DATASET - 1
+    query = _query(dataset, wanted)
+    connection = await session.connection()
+    while True:
+        found = list((await connection.execute(query, {"after": after})).all())
+        if not found:
+            return
+        found.sort(key=itemgetter(0, 5))
+        batch: list[Row] = []
+        for key, ident, source, usage, extra, position, *said in found:
+            if key != after:
+                after = key
+                annotations: list[Said] = []
+                batch.append((key, bytes(ident), source, usage, extra, annotations))
+            if position >= 0:
+                annotations.append(tuple(said))
+        yield batch
+
+
+def _query(dataset: Dataset, wanted: SampleFilter) -> Select[Any]:
+    """Plain columns, past the ORM and what SQLAlchemy makes of JSON: that takes longer than everything else.
+
+    The samples of a dataset are a span of keys. With its key as a condition SQLite would choose an index by that, and
+    sort all there is for each batch.
+    """
+    assert dataset.key is not None
+    sample: Any = Sample.__table__  # type: ignore[attr-defined]
+    said: Any = AnnotationRow.__table__.alias("said")  # type: ignore[attr-defined]
+    last = (dataset.key + 1) * SAMPLES_PER_DATASET - 1
+    raw = [type_coerce(sample.c[name], NullType()).label(name) for name in ("sample_id", "source", "usage", "extra")]
+    some = (
+        select(sample.c.key, *raw)
+        .where(sample.c.key > bindparam("after"), sample.c.key <= last, *conditions(dataset, wanted)[1:])
+        .order_by(sample.c.key)
+        .limit(_AT_ONCE)
+        .subquery("some")
+    )
+    about = ("label_key", "type", "property", "hard", "annotated_by", "created_at", "confidence", "id")
+    columns = [type_coerce(said.c[name], NullType()).label(f"said_{name}") for name in about]
+    position = func.coalesce(said.c.position, -1).label("position")
+    return select(*some.c, position, *columns).select_from(some.outerjoin(said, said.c.sample_key == some.c.key))
+
+
 async def read(
     session: AsyncSession, dataset: Dataset, kind: str, wanted: SampleFilter
 ) -> AsyncIterator[list[tuple[int, bytes, SampleRecord]]]:
-    """All samples that pass the filter (key, id, record), in the order they were added, a thousand at a time."""
-    found = conditions(dataset, wanted)
-    connection = await session.connection()
-    last = -1
-    while True:
-        query = select(*_COLUMNS).where(*found, col(Sample.key) > last).order_by(col(Sample.key)).limit(_AT_ONCE)
-        rows = (await connection.execute(query)).all()
-        if not rows:
-            return
-        last = rows[-1].key
-        annotations = await samples.annotations_of(session, [row.key for row in rows], kind)
-        yield [(row.key, bytes(row.sample_id), _record(row, annotations[row.key])) for row in rows]
+    """All samples that pass the filter (key, id, record), in the order they were added, some thousand at a time."""
+    form = await Form.of(session, dataset, kind)
+    async for batch in rows(session, dataset, wanted):
+        yield [(row[0], row[1], form.record(row)) for row in batch]
 
 
-def _record(row: Any, annotations: list[Annotation]) -> SampleRecord:
-    extra = row.extra or {}
-    return SampleRecord(
-        source=row.source,
-        annotations=annotations,
-        usage=row.usage,
-        id=extra.get("id") or bytes(row.sample_id).hex(),
-        inference_loc=extra.get("inference-loc"),
-        property=extra.get("property"),
-    )
+class Form:
+    """Makes of rows what manifests say: records, or lines, which are the same bytes `format_line` makes of records."""
+
+    def __init__(self, kind: str, names: Mapping[int, str], *, hard: bool = True) -> None:
+        """
+        :param kind: the dataset type's own annotation type.
+        :param names: of labels by key.
+        :param hard: whether to keep what is said of hard examples.
+        """
+        self._kind = kind
+        self._names = names
+        self._hard = hard
+        self._known: dict[Said, tuple[orjson.Fragment, bytes]] = {}
+
+    @classmethod
+    async def of(cls, session: AsyncSession, dataset: Dataset, kind: str, *, hard: bool = True) -> Form:
+        query = select(col(Label.key), col(Label.name)).where(col(Label.dataset_key) == dataset.key)
+        names: dict[int, str] = {row[0] or 0: row[1] for row in await (await session.connection()).execute(query)}
+        return cls(kind, names, hard=hard)
+
+    def record(self, row: Row) -> SampleRecord:
+        _, ident, source, usage, extra, said = row
+        more = _json(extra) or {}
+        return SampleRecord(
+            source=source,
+            annotations=[self._annotation(one) for one in said],
+            usage=usage,
+            id=more.get("id") or ident.hex(),
+            inference_loc=more.get("inference-loc"),
+            property=more.get("property"),
+        )
+
+    def line(self, row: Row, usage: str | None) -> tuple[bytes, bytes]:
+        """A line, and 8 bytes that stand for what is said in it (`content`)."""
+        _, ident, source, _, extra, said = row
+        data: dict[str, Any] = {"source": source}
+        if usage:
+            data["usage"] = usage
+        data["id"] = ident.hex()
+        written = [self._known.get(one) or self._said(one) if one[2] is None else self._said(one) for one in said]
+        if written:
+            data["annotation"] = [fragment for fragment, _ in written]
+        if extra is not None:
+            more = _json(extra) or {}
+            data["id"] = more.get("id") or data["id"]
+            if more.get("property"):
+                data["property"] = more["property"]
+            if more.get("inference-loc"):
+                data["inference-loc"] = more["inference-loc"]
+        return orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE), together([digest for _, digest in written])
+
+    def _annotation(self, one: Said) -> Annotation:
+        key, kind, prop, hard, by, created, confidence, ident = one
+        return Annotation(
+            type=kind or self._kind,
+            name=self._names.get(key, ""),
+            property=_json(prop),
+            hard=None if hard is None or not self._hard else bool(hard),
+            annotated_by=by,
+            created_at=created,
+            confidence=confidence,
+            id=ident,
+        )
+
+    def _said(self, one: Said) -> tuple[orjson.Fragment, bytes]:
+        annotation = self._annotation(one)
+        found = orjson.Fragment(orjson.dumps(write_annotation(annotation))), content(annotation)
+        if one[2] is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[one] = found
+        return found
+
+
+def content(one: Annotation) -> bytes:
+    """8 bytes that stand for what an annotation says: the same whoever says it, when, and how surely."""
+    what = orjson.dumps([one.type, one.name, one.property, one.hard, one.id], option=orjson.OPT_SORT_KEYS)
+    return blake2b(what, digest_size=8).digest()
+
+
+def together(contents: Sequence[bytes]) -> bytes:
+    """8 bytes that stand for several annotations, in whatever order."""
+    if len(contents) == 1:
+        return contents[0]
+    return blake2b(b"".join(sorted(contents)), digest_size=8).digest() if contents else bytes(8)
+
+
+def _json(value: Any) -> Any:
+    """What SQLite's driver gives as text and PostgreSQL's as an object."""
+    return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
 class Split:
     """Which labeled samples are for training and which for evaluation.
 
-    Each label is divided in the same proportion (a sample counts for its first label), so both parts are like the
-    whole; a label of two or more samples is in both. The same samples and seed always give the same split.
+    Each label is divided in the same proportion, so both parts are like the whole; a label of two or more samples is
+    in both. Of several labels on a sample the rarest one counts: the others have samples enough. The same samples and
+    seed always give the same split.
     """
 
     def __init__(self, ratio: float, seed: int) -> None:
@@ -77,25 +203,42 @@ class Split:
         self._seed = seed.to_bytes(8, "big", signed=True)
         self._drawn: dict[int, array[int]] = {}
         self._limits: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
 
     async def prepare(self, session: AsyncSession, dataset: Dataset) -> None:
-        last = -1
+        assert dataset.key is not None
+        if not 0 < self._ratio < 1:
+            return
+        first = dataset.key * SAMPLES_PER_DATASET
+        last = first + SAMPLES_PER_DATASET - 1
         connection = await session.connection()
-        first = and_(col(AnnotationRow.sample_key) == Sample.key, col(AnnotationRow.position) == 0)
+        label, key = col(AnnotationRow.label_key), col(AnnotationRow.sample_key)
+        sizes = select(label, func.count()).where(key.between(first, last)).group_by(label)
+        self._sizes = {row[0]: row[1] for row in await connection.execute(sizes)}
+        some = (
+            select(col(Sample.key).label("key"), type_coerce(col(Sample.sample_id), NullType()).label("ident"))
+            .where(col(Sample.key) > bindparam("after"), col(Sample.key) <= last)
+            .order_by(col(Sample.key))
+            .limit(5 * _AT_ONCE)
+            .subquery("some")
+        )
+        query = select(some.c.key, some.c.ident, label).select_from(some.outerjoin(AnnotationRow, key == some.c.key))
+        after = first - 1
         while True:
-            query = (
-                select(col(Sample.key), col(Sample.sample_id), col(AnnotationRow.label_key))
-                .join(AnnotationRow, first)
-                .where(col(Sample.dataset_key) == dataset.key, col(Sample.key) > last)
-                .order_by(col(Sample.key))
-                .limit(10 * _AT_ONCE)
-            )
-            rows = (await connection.execute(query)).all()
-            if not rows:
+            found = list((await connection.execute(query, {"after": after})).all())
+            if not found:
                 break
-            last = rows[-1][0]
-            self.count((label, bytes(ident)) for _, ident, label in rows)
+            found.sort(key=itemgetter(0))
+            for _, group in groupby(found, itemgetter(0)):
+                said = [(one, ident) for _, ident, one in group if one is not None]
+                if said:
+                    self.count([(self.stratum(one for one, _ in said), bytes(said[0][1]))])
+            after = found[-1][0]
         self.settle()
+
+    def stratum(self, labels: Iterable[int]) -> int:
+        """The label a sample that bears these counts for."""
+        return min(labels, key=lambda label: (self._sizes.get(label, 0), label))
 
     def count(self, drawn: Iterable[tuple[int, bytes]]) -> None:
         """Take note of samples: (label, sample id)."""
@@ -113,6 +256,8 @@ class Split:
         self._drawn.clear()
 
     def usage(self, label: int, ident: bytes) -> str:
+        if not 0 < self._ratio < 1:
+            return "TRAIN" if self._ratio else "EVAL"
         return "TRAIN" if self._draw(ident) < self._limits[label] else "EVAL"
 
     def _draw(self, ident: bytes) -> int:
@@ -120,24 +265,28 @@ class Split:
 
 
 class ManifestFile:
-    """A manifest being written to a temporary file; `sha256` and `lines` tell what is in it so far."""
+    """A manifest being written to a temporary file; `sha256`, `lines` and `size` tell what is in it so far."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="bottega-manifest-")
         self.path = Path(self._folder.name) / "manifest"
         self._hash = hashlib.sha256()
         self.lines = 0
+        self.size = 0
 
     def __enter__(self) -> ManifestFile:
         self._out = self.path.open("wb")
         return self
 
     def write(self, records: Iterable[SampleRecord]) -> None:
-        lines = [format_line(record) for record in records]
+        self.write_lines([format_line(record) for record in records])
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
         block = b"".join(lines)
         self._out.write(block)
         self._hash.update(block)
         self.lines += len(lines)
+        self.size += len(block)
 
     def finish(self) -> Path:
         """Everything is written: the file, readable as long as the block lasts."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 
+from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega_dataset import datasets, shapes, versions
+from bottega_dataset.comparing import Comparisons, label_changes
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.requests import NewVersion
+from bottega_dataset.version_index import ADDED, CHANGES, MODIFIED, REMOVED
 
 _VERSIONS = "/v2/{project_id}/datasets/{dataset_id}/versions"
 _DATASET = "dataset/{dataset_id}"
@@ -21,6 +24,7 @@ _DATASET = "dataset/{dataset_id}"
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
     routes = APIRouter()
     service = Datasets(platform)
+    comparisons = Comparisons(platform.objects)
 
     @routes.post(_VERSIONS, status_code=201)
     async def publish(
@@ -55,17 +59,64 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     async def list_versions(
         dataset_id: str,
         status: int | None = None,
+        train_evaluate_ratio: str | None = None,
+        version_format: int | None = None,
         page: Page = paging(default=1000),
         caller: Caller = requires("modelarts:dataset:listVersions", _DATASET),
     ) -> Any:
+        """The newest first. `train_evaluate_ratio` (``0.5,0.9``) bounds the part that is for training."""
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             total, rows = await versions.listing(
-                session, found.dataset, status=status, offset=page.offset, limit=page.limit
+                session,
+                found.dataset,
+                status=status,
+                ratio=_span(train_evaluate_ratio),
+                form=version_format,
+                offset=page.offset,
+                limit=page.limit,
             )
         dataset = found.dataset
-        shown = [shapes.version(row, dataset.dataset_type, dataset.current_version_id) for row in rows]
+        tags = kinds.of(dataset.dataset_type).tags
+        shown = [shapes.version(row, dataset.dataset_type, dataset.current_version_id, tags) for row in rows]
         return {"total_number": total, "versions": shown}
+
+    @routes.get(_VERSIONS + "/compare")
+    async def compare_versions(
+        dataset_id: str,
+        version_id: str,
+        base_version_id: str | None = None,
+        change: Literal["added", "removed", "modified"] | None = None,
+        page: Page = paging(maximum=100),
+        caller: Caller = requires("modelarts:dataset:listVersions", _DATASET),
+    ) -> Any:
+        """What is different in a version: samples and labels, and a page of the samples with their labels in both.
+
+        Without `base_version_id` it is compared with the version before it.
+        """
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+            after = await versions.get(session, found.dataset, version_id)
+            base_id = base_version_id or after.previous_id
+            if base_id is None:
+                raise Invalid(f"version '{after.name}' has none before it; name a base_version_id to compare it with")
+            before = await versions.get(session, found.dataset, base_id)
+        kind = kinds.of(found.dataset.dataset_type)
+        comparison = await comparisons.compare(kind, before, after)
+        wanted = (change,) if change else CHANGES
+        some = await comparisons.page(kind, before, after, comparison, wanted, page.offset, page.limit)
+        return {
+            "base_version_id": before.id,
+            "base_version_name": before.name,
+            "version_id": after.id,
+            "version_name": after.name,
+            "add_sample_count": comparison.count(ADDED),
+            "deleted_sample_count": comparison.count(REMOVED),
+            "modified_sample_count": comparison.count(MODIFIED),
+            "labels": label_changes(before, after),
+            "total_number": sum(comparison.count(one) for one in wanted),
+            "samples": [shapes.difference(one, kind) for one in some],
+        }
 
     @routes.get(_VERSIONS + "/{version_id}")
     async def show_version(
@@ -74,7 +125,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             row = await versions.get(session, found.dataset, version_id)
-        return shapes.version(row, found.dataset.dataset_type, found.dataset.current_version_id)
+        dataset = found.dataset
+        return shapes.version(
+            row, dataset.dataset_type, dataset.current_version_id, kinds.of(dataset.dataset_type).tags
+        )
 
     @routes.delete(_VERSIONS + "/{version_id}", status_code=204, response_class=Response)
     async def delete_version(
@@ -88,3 +142,14 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             await versions.remove(tx, platform, found.dataset, caller.project_id, version)
 
     return routes
+
+
+def _span(text: str | None) -> tuple[float, float] | None:
+    """Raises Invalid."""
+    if not text:
+        return None
+    try:
+        low, _, high = text.partition(",")
+        return float(low), float(high or 1)
+    except ValueError as e:
+        raise Invalid(f"train_evaluate_ratio '{text}' must be two numbers from 0 to 1, such as 0.5,0.9") from e

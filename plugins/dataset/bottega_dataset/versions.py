@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import anyio
+from sqlalchemy import false
 from sqlmodel import col, func, select
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Resource
 from bottega.errors import Conflict, Invalid, NotFound
-from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn
-from bottega_dataset import annotation_files, labels, samples, tasks
+from bottega_dataset import samples, tasks
 from bottega_dataset.entities import Dataset, DatasetVersion, Task
-from bottega_dataset.events import TaskFinished, VersionDeleted, VersionPublished
-from bottega_dataset.kinds import Kinds
-from bottega_dataset.query import SampleFilter
-from bottega_dataset.sample import SampleRecord, identity
-from bottega_dataset.snapshot import ManifestFile, Split, read, snapshot
-from bottega_dataset.tasks import Running
+from bottega_dataset.events import VersionDeleted, VersionPublished
 
 CREATING, NORMAL, FAILED = 0, 1, 4
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -45,12 +38,27 @@ async def get(session: AsyncSession, dataset: Dataset, version_id: str) -> Datas
 
 
 async def listing(
-    session: AsyncSession, dataset: Dataset, *, status: int | None = None, offset: int = 0, limit: int = 1000
+    session: AsyncSession,
+    dataset: Dataset,
+    *,
+    status: int | None = None,
+    ratio: tuple[float, float] | None = None,
+    form: int | None = None,
+    offset: int = 0,
+    limit: int = 1000,
 ) -> tuple[int, Sequence[DatasetVersion]]:
-    """The number of versions, and some of them, the newest first."""
+    """The number of versions, and some of them, the newest first.
+
+    :param ratio: the least and the largest part that is for training.
+    :param form: the API's ``version_format``; all versions are of format 0, ``Default``.
+    """
     chosen = [col(DatasetVersion.dataset_id) == dataset.id, col(DatasetVersion.deleted_at).is_(None)]
     if status is not None:
         chosen.append(col(DatasetVersion.status) == status)
+    if ratio is not None:
+        chosen.append(col(DatasetVersion.train_ratio).between(*ratio))
+    if form:
+        chosen.append(false())
     total = (await session.exec(select(func.count()).select_from(DatasetVersion).where(*chosen))).one()
     order = (col(DatasetVersion.created_at).desc(), col(DatasetVersion.name).desc())
     rows = await session.exec(select(DatasetVersion).where(*chosen).order_by(*order).offset(offset).limit(limit))
@@ -183,91 +191,3 @@ async def announce(
         sample_count=version.total_samples,
     )
     tx.emit(published, urn(dataset_entry.project_id, version.id))
-
-
-class Publishing:
-    """Performs publish tasks. The manifest is in storage before the version is there for anyone to see."""
-
-    def __init__(self, platform: Platform, kinds: Kinds) -> None:
-        self._platform = platform
-        self._kinds = kinds
-
-    async def perform(self, running: Running) -> None:
-        task, dataset = running.task, running.dataset
-        kind = self._kinds.of(dataset.dataset_type)
-        async with self._platform.database.read() as session:
-            version = await get(session, dataset, task.params["version_id"])
-            resource = await self._platform.resources.get(session, "dataset", task.project_id, dataset.id)
-        target = folder(dataset, resource.name, version.name)
-        manifest = target / f"{version.name}.manifest"
-        labeled, multi = 0, False
-        with ManifestFile() as file:
-            async with snapshot(self._platform.database) as session:
-                stats = await labels.counts(session, dataset)
-                label_keys = {(one.type, one.name): one.key for one in await labels.of_dataset(session, dataset)}
-                split = Split(version.train_ratio, int(version.options.get("seed", 0)))
-                await split.prepare(session, dataset)
-                async for batch in read(session, dataset, kind.annotation_type, SampleFilter()):
-                    records = []
-                    for _, ident, record in batch:
-                        labeled += bool(record.annotations)
-                        multi = multi or len(record.annotations) > 1
-                        usage = None
-                        if record.annotations:
-                            first = record.annotations[0]
-                            key = label_keys.get((kind.label_type(first.type), first.name)) or labels.NO_LABEL
-                            usage = split.usage(key, ident)
-                        records.append(self._published(record, usage, version.options))
-                    if version.options.get("export_images"):
-                        records = await self._copied(records, target)
-                    if kind.has_files:
-                        records = await annotation_files.publish(self._platform.objects, kind, records, target)
-                    file.write(records)
-            await self._platform.objects.upload(file.finish(), manifest, "application/json-lines")
-        async with self._platform.database.transaction() as tx:
-            await running.commit(tx, counted={"written": file.lines}, progress=1.0, state="completed")
-            version.status, version.updated_at = NORMAL, now_ms()
-            version.manifest_path, version.manifest_sha256 = str(manifest), file.sha256
-            version.total_samples, version.labeled_samples = file.lines, labeled
-            version.multi_label, version.label_stats = multi, stats
-            tx.session.add(await tx.session.merge(version))
-            entry = await tx.session.get(Resource, resource.id)
-            assert entry is not None
-            await announce(tx, self._platform, entry, task.user_id, version)
-
-    @staticmethod
-    def _published(record: SampleRecord, usage: str | None, options: dict[str, Any]) -> SampleRecord:
-        kept = record.usage if options.get("keep_usage") else None
-        annotations = record.annotations
-        if not options.get("keep_hard"):
-            annotations = [replace(one, hard=None) for one in annotations]
-        return replace(record, usage=kept or usage, annotations=annotations)
-
-    async def _copied(self, records: list[SampleRecord], target: ObjectPath) -> list[SampleRecord]:
-        """The same records with their objects copied beside the manifest, each under an own name."""
-        copied = list(records)
-
-        async def copy(index: int, record: SampleRecord) -> None:
-            path = ObjectPath.parse(record.source, "source")
-            to = target / f"{identity(record).hex()}-{path.name}"
-            await self._platform.objects.put(to, await self._platform.objects.get(path))
-            copied[index] = replace(record, source=str(to))
-
-        try:
-            async with anyio.create_task_group() as group:
-                for index, record in enumerate(records):
-                    if record.source.startswith("s3://"):
-                        group.start_soon(copy, index, record)
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return copied
-
-    async def on_finished(self, received: Received[TaskFinished], tx: Transaction) -> None:
-        """A publish task that failed leaves a failed version that says why."""
-        event = received.event
-        if (event.kind, event.state) == ("publish", "failed"):
-            task = await tx.session.get(Task, event.task_id)
-            version = await tx.session.get(DatasetVersion, task.params["version_id"]) if task else None
-            if version is not None and version.status == CREATING:
-                version.status, version.message, version.updated_at = FAILED, event.error_msg or "", now_ms()
-                tx.session.add(version)

@@ -245,3 +245,126 @@ def test_exported_and_imported_again_is_the_same(
     datasets.import_from(copy, path, import_type="manifest")
     again = datasets.export(copy, f"s3://{bucket}/exported/")["manifest_path"]
     assert tenant.objects.get(again) == tenant.objects.get(path)
+
+
+def test_two_versions_are_compared(
+    tenant: Tenant, datasets: Datasets, client: Client, name: str, one: One, pictures: str
+) -> None:
+    first = datasets.publish(name)
+    assert (first["add_sample_count"], first["previous_total_sample_count"]) == (13, 0)
+    sources = {s["source"].removeprefix(pictures): s["sample_id"] for s in datasets.samples(name)}
+    datasets.label(name, {sources["Cat/0.png"]: ["Bird"], sources["0.bmp"]: ["Cat"]})
+    datasets.label(name, {sources["Cat/1.png"]: ["Cat"]})  # says the same again, later and by somebody else
+    client.post(one(name) + "/data-annotations/samples/delete", {"samples": [sources["Dog/0.JPG"]]})
+    tenant.objects.put(pictures + "Dog/new.png", b"\x89PNG\r\n\x1a\nnew")
+    datasets.import_from(name, pictures)
+    client.post(one(name) + "/data-annotations/samples/delete", {"samples": [sources["Dog/0.JPG"]]})
+    second = datasets.publish(name, train_ratio=0.5)
+    counted = ("add_sample_count", "deleted_sample_count", "modified_sample_count")
+    assert [second[c] for c in counted] == [1, 1, 2]
+    assert (second["previous_total_sample_count"], second["previous_annotated_sample_count"]) == (13, 10)
+
+    where = one(name) + "/versions/compare"
+    found = client.get(where, {"version_id": second["version_id"]})
+    assert (found["base_version_name"], found["version_name"]) == ("V001", "V002")
+    assert [found[c] for c in counted] == [1, 1, 2]
+    assert found["total_number"] == 4
+    told = {
+        s["source"].removeprefix(pictures): (
+            s["change"],
+            [x["name"] for x in s["base_labels"]],
+            [x["name"] for x in s["labels"]],
+        )
+        for s in found["samples"]
+    }
+    assert told == {
+        "Dog/new.png": ("added", [], ["Dog"]),
+        "Dog/0.JPG": ("removed", ["Dog"], []),
+        "Cat/0.png": ("modified", ["Cat"], ["Bird"]),
+        "0.bmp": ("modified", [], ["Cat"]),
+    }
+    assert next(s for s in found["samples"] if s["change"] == "removed")["sample_id"] == sources["Dog/0.JPG"]
+    assert found["labels"] == [
+        {"type": 0, "name": "Bird", "change": "added", "base_sample_count": 0, "sample_count": 1}
+    ]
+    pages = [client.get(where, {"version_id": second["version_id"], "offset": n, "limit": 1}) for n in range(5)]
+    assert [s for page in pages for s in page["samples"]] == found["samples"]
+    only = client.get(where, {"version_id": second["version_id"], "change": "modified"})
+    assert (only["total_number"], len(only["samples"])) == (2, 2)
+    back = client.get(where, {"version_id": first["version_id"], "base_version_id": second["version_id"]})
+    assert [back[c] for c in counted] == [1, 1, 2]
+    same = client.get(where, {"version_id": first["version_id"], "base_version_id": first["version_id"]})
+    assert same["total_number"] == 0
+    with pytest.raises(ApiFailure, match="none before it") as refused:
+        client.get(where, {"version_id": first["version_id"]})
+    assert refused.value.status == 400
+
+
+def test_a_comparison_needs_nothing_but_the_manifests(
+    tenant: Tenant, datasets: Datasets, client: Client, name: str, one: One, bucket: str
+) -> None:
+    """The index that is kept of a version is made anew when it is gone."""
+    first = datasets.publish(name)
+    some = next(s for s in datasets.samples(name, label="Cat"))
+    datasets.label(name, {some["sample_id"]: ["Dog"]})
+    second = datasets.publish(name, export_images=True)
+    folder = first["manifest_path"].partition("annotation/")[0] + "index/"
+    kept = tenant.objects.list(folder)
+    assert len(kept) == 2
+    before = {path: tenant.objects.get(path) for path in kept}
+    from bottega.objects import ObjectPath
+
+    store = tenant.running.platform().objects
+    tenant.running.run(store.delete([ObjectPath.parse(path) for path in kept]))
+    found = client.get(one(name) + "/versions/compare", {"version_id": second["version_id"]})
+    assert [s["sample_id"] for s in found["samples"]] == [some["sample_id"]]
+    assert {path: tenant.objects.get(path) for path in kept} == before
+
+
+def test_samples_of_a_version_stay_as_they_were(datasets: Datasets, client: Client, name: str, one: One) -> None:
+    before = {s["sample_id"]: [x["name"] for x in s["labels"]] for s in datasets.samples(name)}
+    version = datasets.publish(name)
+    datasets.label(name, {ident: ["Bird"] for ident in before})
+    where = one(name) + "/data-annotations/samples"
+    options = {"version_id": version["version_id"], "order": "asc"}
+    pages = [client.get(where, options | {"offset": n, "limit": 4}) for n in range(0, 16, 4)]
+    assert {page["sample_count"] for page in pages} == {13}
+    found = [s for page in pages for s in page["samples"]]
+    assert {s["sample_id"]: [x["name"] for x in s["labels"]] for s in found} == before
+    backwards = client.get(where, options | {"order": "desc", "limit": 100})["samples"]
+    assert backwards == found[::-1]
+    with pytest.raises(ApiFailure, match="offset and limit"):
+        client.get(where, options | {"label_name": "Cat"})
+
+
+def test_versions_are_found_by_status_and_split(datasets: Datasets, client: Client, name: str, one: One) -> None:
+    datasets.publish(name, train_ratio=0.5)
+    datasets.publish(name)
+
+    def found(**wanted: Any) -> list[str]:
+        return [v["version_name"] for v in client.get(one(name) + "/versions", wanted)["versions"]]
+
+    assert found(train_evaluate_ratio="0.4,0.9") == ["V001"]
+    assert found(status=1) == ["V002", "V001"]
+    assert found(version_format=2) == []
+    with pytest.raises(ApiFailure, match="two numbers"):
+        found(train_evaluate_ratio="half")
+
+
+def test_the_split_keeps_rare_labels_in_both_parts(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
+    """Every sample bears the label `all`, some a rarer one before or behind it."""
+    path = f"s3://{bucket}/rare.manifest"
+    rows = []
+    for n in range(100):
+        names = ["all"] + (["rare"] if n % 10 == 0 else [])
+        said = [{"type": "text_classification", "name": label} for label in (names if n % 20 else names[::-1])]
+        rows.append({"source": f"content://{n}", "annotation": said})
+    tenant.objects.put(path, "\n".join(json.dumps(r) for r in rows).encode())
+    name = make("texts", dataset_type=100)
+    datasets.import_from(name, path, import_type="manifest")
+    used = Counter(
+        (label["name"], x["usage"])
+        for x in lines(tenant, datasets.publish(name, train_ratio=0.8))
+        for label in x["annotation"]
+    )
+    assert used == {("all", "TRAIN"): 80, ("all", "EVAL"): 20, ("rare", "TRAIN"): 8, ("rare", "EVAL"): 2}
