@@ -13,6 +13,7 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.publishing import Publishing
+from bottega_dataset.sync import Sync, Watch
 from bottega_dataset.tasks import Tasks
 from bottega_dataset.team.allocating import Allocating
 from bottega_dataset.team.merging import Merging
@@ -30,6 +31,7 @@ class Assembly:
     intelligent: IntelligentTasks
     allocating: Allocating
     tasks: Tasks
+    watch: Watch
 
     @classmethod
     def of(cls, platform: Platform) -> Assembly:
@@ -37,9 +39,11 @@ class Assembly:
         publishing, exports = Publishing(platform, kinds), Exports(platform, kinds)
         intelligent = IntelligentTasks(platform, kinds)
         allocating = Allocating(platform, kinds)
+        imports = Imports(platform, kinds)
         performers = {
             **dict.fromkeys(TASK_TYPES, intelligent.perform),
-            "import": Imports(platform, kinds).perform,
+            "import": imports.perform,
+            "sync": Sync(platform, kinds, imports).perform,
             "export": exports.perform,
             "publish": publishing.perform,
             ALLOCATE: allocating.perform,
@@ -47,4 +51,4 @@ class Assembly:
         }
         preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
         work = Tasks(platform.database, performers, platform.settings.problems_kept)
-        return cls(publishing, exports, preparation, settlement, intelligent, allocating, work)
+        return cls(publishing, exports, preparation, settlement, intelligent, allocating, work, Watch(platform, kinds))

@@ -18,6 +18,7 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import object_urn
 from bottega_dataset import buckets
+from bottega_dataset.object_events import ObjectEvents
 
 _OBJECTS = "/v1/{project_id}/buckets/{bucket}/objects"
 _READ_AT_ONCE = 32 * 2**20
@@ -35,7 +36,7 @@ class PresignRequest(BaseModel):
     expires_s: int = Field(900, ge=1, le=86400)
 
 
-def router(platform: Platform) -> APIRouter:
+def router(platform: Platform, events: ObjectEvents) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/{project_id}/buckets", status_code=201)
@@ -83,7 +84,9 @@ def router(platform: Platform) -> APIRouter:
         caller.about(resource=path.urn, name=key)
         data = await request.body()
         kind = request.headers.get("content-type", "application/octet-stream")
-        return {"key": key, "size": len(data), "etag": await platform.objects.put(path, data, kind)}
+        etag = await platform.objects.put(path, data, kind)
+        await events.written(bucket, [key])
+        return {"key": key, "size": len(data), "etag": etag}
 
     @routes.get(_OBJECTS + "/{key:path}")
     async def get_object(
@@ -104,6 +107,7 @@ def router(platform: Platform) -> APIRouter:
         await buckets.check(caller, "obs:object:DeleteObject", bucket, key)
         caller.about(resource=path.urn, name=key)
         await platform.objects.delete([path])
+        await events.removed(bucket, [key])
 
     @routes.post("/v1/{project_id}/buckets/{bucket}/presigned-urls")
     async def presign(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from bottega.database import AsyncSession, Transaction
 from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import datasets, imports, labels, samples, shapes, tasks
+from bottega_dataset import datasets, imports, labels, pages, samples, shapes, statistics, sync, tasks
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.label_routes import add_labels_to, change_labels_of, remove_labels_of
 from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
+from bottega_dataset.query import SampleFilter
 from bottega_dataset.requests import DatasetChange, NewImport
 from bottega_dataset.task_routes import import_params
 from bottega_dataset.team.assembly import Teams
@@ -26,6 +27,9 @@ from bottega_dataset.team.team_tasks import count_tasks
 TABLE = 400
 """The one type whose input path is imported at once only when asked (``import_data``)."""
 _ONE = "/v2/{project_id}/datasets/{dataset_id}"
+_RUNNING = {2: ("export",), 4: ("export",), 5: ("import", "sync"), 6: ("publish",)}
+"""The kinds of tasks that the API's ``running_task_type`` means; the others are tasks of other tables."""
+_PREVIEWS = 4
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
@@ -55,7 +59,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 data_path=data_path,
                 work_path=work_path,
                 label_format=body.label_format.model_dump(exclude_none=True),
-                options={"schema": [one.model_dump() for one in body.columns]} if body.columns else None,
+                options=body.options,
+                watch=body.watch,
                 project_id=caller.project_id,
                 user_id=caller.user_id,
                 workspace_id=workspace_of(body.workspace_id),
@@ -83,6 +88,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         order: Literal["asc", "desc"] = "desc",
         contain_versions: bool | None = None,
         with_labels: bool = False,
+        file_preview: bool = False,
+        support_export: bool = False,
+        train_evaluate_ratio: str | None = Query(None, pattern=r"^\d(\.\d+)?,\d(\.\d+)?$"),
+        running_task_type: int | None = None,
         workspace_id: str | None = None,
         page: Page = paging(maximum=100),
         caller: Caller = requires("modelarts:dataset:list"),
@@ -95,12 +104,17 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 contains=search_content,
                 workspace_id=workspace_id,
                 published=contain_versions,
+                exportable=support_export,
+                ratios=_ratios(train_evaluate_ratio),
                 by_name=sort_by == "dataset_name",
                 descending=order == "desc",
                 offset=page.offset,
                 limit=page.limit,
             )
-            rows = await _shapes(session, kinds, found)
+            rows = await _shapes(session, kinds, found, running_task_type)
+            if file_preview:
+                for row, one in zip(rows, found, strict=True):
+                    row["samples"] = await _previews(session, one.dataset)
             if with_labels:
                 for row, one in zip(rows, found, strict=True):
                     row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, one.dataset)]
@@ -108,11 +122,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
     @routes.get(_ONE)
     async def show_dataset(
-        dataset_id: str, caller: Caller = requires("modelarts:dataset:get", "dataset/{dataset_id}")
+        dataset_id: str,
+        running_task_type: int | None = None,
+        caller: Caller = requires("modelarts:dataset:get", "dataset/{dataset_id}"),
     ) -> Any:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-            (row,) = await _shapes(session, kinds, [found])
+            (row,) = await _shapes(session, kinds, [found], running_task_type)
             row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, found.dataset)]
             row["workforce_descriptor"] = await teams.views(kinds).descriptor(session, found.dataset)
             return row
@@ -135,6 +151,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 current_version_id=body.current_version_id,
             )
             await add_labels_to(tx, found, body.add_labels, kinds.of(found.dataset.dataset_type))
+            if body.watch is not None:
+                service.watch(tx, found, body.watch)
+                if body.watch:
+                    await _sync(tx, found.dataset, caller)
             user = caller.principal.user_name
             if body.update_labels:
                 await change_labels_of(tx, found, body.update_labels, user)
@@ -157,21 +177,27 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     return routes
 
 
-async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -> list[dict[str, Any]]:
+async def _shapes(
+    session: AsyncSession, kinds: Kinds, found: Sequence[Found], running_task_type: int | None = None
+) -> list[dict[str, Any]]:
     keys = [one.dataset.key for one in found if one.dataset.key is not None]
     ids = [one.dataset.id for one in found]
     counted = await samples.counts(session, keys)
-    names = await datasets.version_names(session, [one.dataset.current_version_id for one in found])
+    current = await datasets.versions_by_id(session, [one.dataset.current_version_id for one in found])
+    waiting = await statistics.unconfirmed(session, keys)
     numbers = await datasets.version_counts(session, ids)
     team_tasks = await count_tasks(session, keys)
     running: dict[str, list[Task]] = {}
     for task in await tasks.unfinished(session, ids):
+        if running_task_type is not None and task.kind not in _RUNNING.get(running_task_type, ()):
+            continue
         running.setdefault(task.dataset_id, []).append(task)
     return [
         shapes.dataset(
             one,
             counted=counted[one.dataset.key or 0],
-            version_name=names.get(one.dataset.current_version_id or ""),
+            version=current.get(one.dataset.current_version_id),
+            unconfirmed=waiting[one.dataset.key or 0],
             version_count=numbers.get(one.dataset.id, 0),
             running=running.get(one.dataset.id, []),
             kind=kinds.types.get(one.dataset.dataset_type),
@@ -179,6 +205,30 @@ async def _shapes(session: AsyncSession, kinds: Kinds, found: Sequence[Found]) -
         )
         for one in found
     ]
+
+
+async def _previews(session: AsyncSession, dataset: Dataset) -> list[dict[str, Any]]:
+    found = await pages.find(session, dataset, SampleFilter(), limit=_PREVIEWS, count="none")
+    return [shapes.annotation_file(row, dataset.id) for row in found.samples]
+
+
+def _ratios(text: str | None) -> tuple[float, float] | None:
+    if not text:
+        return None
+    low, _, high = text.partition(",")
+    return float(low), float(high)
+
+
+async def _sync(tx: Transaction, dataset: Dataset, caller: Caller) -> None:
+    """What happened before the dataset was watched."""
+    task = Task(
+        kind=sync.KIND,
+        dataset_id=dataset.id,
+        project_id=caller.project_id,
+        user_id=caller.user_id,
+        params=sync.params(dataset),
+    )
+    await tasks.request(tx, task)
 
 
 async def _import(tx: Transaction, kinds: Kinds, dataset: Dataset, wanted: NewImport, caller: Caller) -> str:

@@ -35,6 +35,8 @@ from bottega_dataset.query import span
 from bottega_dataset.versions import NORMAL
 from bottega_dataset.versions import get as get_version
 
+EXPORTABLE = (0, 1, 900)
+"""The types of datasets the vendor's ``support_export`` lists."""
 _NAME = re.compile(r"[A-Za-z0-9_\-\u4e00-\u9fff]{1,100}")
 _DESCRIPTION = re.compile(r"""[^\^!<>=&"']{0,256}""")
 
@@ -88,6 +90,7 @@ class Datasets:
         work_path: ObjectPath,
         label_format: dict[str, Any],
         options: dict[str, Any] | None = None,
+        watch: bool = False,
         project_id: str,
         user_id: str,
         workspace_id: str,
@@ -111,6 +114,7 @@ class Datasets:
             label_format=label_format,
             options=options,
         )
+        self.watch(tx, Found(dataset, resource), watch)
         tx.session.add(dataset)
         await tx.session.flush()
         event = DatasetCreated(
@@ -133,6 +137,8 @@ class Datasets:
         contains: str | None = None,
         workspace_id: str | None = None,
         published: bool | None = None,
+        exportable: bool = False,
+        ratios: tuple[float, float] | None = None,
         by_name: bool = False,
         descending: bool = True,
         offset: int = 0,
@@ -155,6 +161,11 @@ class Datasets:
         if published is not None:
             current = col(Dataset.current_version_id)
             wanted.append(current.is_not(None) if published else current.is_(None))
+        if exportable:
+            wanted.append(col(Dataset.dataset_type).in_(EXPORTABLE))
+        if ratios is not None:
+            fitting = select(DatasetVersion.id).where(col(DatasetVersion.train_ratio).between(*ratios))
+            wanted.append(col(Dataset.current_version_id).in_(fitting))
         joined = select(Dataset, Resource).join(Resource, col(Resource.id) == Dataset.id).where(*wanted)
         total = (await session.exec(select(func.count()).select_from(joined.subquery()))).one()
         key = col(Resource.name) if by_name else col(Resource.created_at)
@@ -187,6 +198,17 @@ class Datasets:
         event = DatasetUpdated(dataset_id=dataset.id, name=resource.name, current_version_id=dataset.current_version_id)
         tx.emit(event, resource.urn)
 
+    @staticmethod
+    def watch(tx: Transaction, found: Found, on: bool) -> None:
+        """Follow the input path, or follow it no longer. Raises Invalid when there is none."""
+        if on and not found.dataset.data_path:
+            raise Invalid("the dataset has no input path that could be watched")
+        found.dataset.watched = on
+        rest = {key: value for key, value in found.resource.properties.items() if key != "watches"}
+        found.resource.properties = rest | ({"watches": found.dataset.data_path} if on else {})
+        tx.session.add(found.dataset)
+        tx.session.add(found.resource)
+
     async def delete(self, tx: Transaction, found: Found) -> None:
         """Delete a dataset with its versions; all objects stay in storage (002 §2.8)."""
         dataset, resource = found.dataset, found.resource
@@ -209,10 +231,9 @@ class Datasets:
         tx.emit(DatasetDeleted(dataset_id=dataset.id, name=resource.name), resource.urn)
 
 
-async def version_names(session: AsyncSession, ids: Sequence[str | None]) -> dict[str, str]:
-    """The names of versions by id."""
-    query = select(DatasetVersion.id, DatasetVersion.name).where(col(DatasetVersion.id).in_([i for i in ids if i]))
-    return dict((await session.exec(query)).all())
+async def versions_by_id(session: AsyncSession, ids: Sequence[str | None]) -> dict[str | None, DatasetVersion]:
+    query = select(DatasetVersion).where(col(DatasetVersion.id).in_([i for i in ids if i]))
+    return {version.id: version for version in (await session.exec(query)).all()}
 
 
 async def version_counts(session: AsyncSession, ids: Sequence[str]) -> dict[str, int]:

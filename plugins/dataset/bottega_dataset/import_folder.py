@@ -136,6 +136,7 @@ class TextFolderImporter:
             source=CONTENT + text,
             annotations=[Annotation(kind, name) for name in dict.fromkeys(names)],
             id=line_id(str(info.path), number, text),
+            file=str(info.path),
             name=info.path.name,
             size=len(line),
             modified_at=info.modified_at,

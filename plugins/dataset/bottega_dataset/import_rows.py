@@ -94,6 +94,7 @@ class RowFolderImporter:
         return SampleRecord(
             source=CONTENT + orjson.dumps(columns.row(cells)).decode(),
             id=line_id(str(info.path), number, text),
+            file=str(info.path),
             name=info.path.name,
             size=len(row),
             modified_at=info.modified_at,

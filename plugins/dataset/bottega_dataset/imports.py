@@ -31,16 +31,22 @@ class Imports:
         self._kinds = kinds
 
     async def perform(self, running: Running) -> None:
+        task = running.task
+        await self.fill(running)
+        async with self._platform.database.transaction() as tx:
+            await running.commit(tx, progress=1.0, state="completed")
+            urn = self._kinds.urn(task.project_id, running.dataset.id)
+            await self._platform.resources.link(tx, task.params["import_path"], urn, "imported from")
+
+    async def fill(self, running: Running) -> None:
+        """Read what the task names into the dataset, from its cursor on."""
         task, dataset = running.task, running.dataset
         kind = self._kinds.of(dataset.dataset_type)
         importer = self._kinds.importer(task.params["import_type"], dataset.dataset_type)
-        path = ObjectPath.parse(task.params["import_path"], "import_path")
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
-        await rights.check(path)
-        choice = chosen(task.params)
-        schema = (dataset.options or {}).get("schema") or ()
-        formats = dataset.label_format | task.params["label_format"]
-        request = ImportRequest(path, kind, self._platform.objects, formats, rights.reason, choice, schema)
+        request = request_of(dataset, kind, task.params, self._platform.objects, rights)
+        await rights.check(request.path)
+        choice = request.choice
         try:
             async with anyio.create_task_group() as group:
                 # While one chunk is being written the next is read.
@@ -51,10 +57,6 @@ class Imports:
                         await self._keep(running, kind, rights, choice, chunk)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
-        async with self._platform.database.transaction() as tx:
-            await running.commit(tx, progress=1.0, state="completed")
-            urn = self._kinds.urn(task.project_id, dataset.id)
-            await self._platform.resources.link(tx, str(path), urn, "imported from")
 
     async def _keep(self, running: Running, kind: DatasetType, rights: Rights, choice: Choice, chunk: Chunk) -> None:
         task, dataset = running.task, running.dataset
@@ -171,6 +173,16 @@ class Rights:
             if self._acting == self._principal:
                 break
         return None
+
+
+def request_of(
+    dataset: Dataset, kind: DatasetType, params: Mapping[str, Any], store: ObjectStore, rights: Rights
+) -> ImportRequest:
+    """What an importer is asked by a task's parameters."""
+    path = ObjectPath.parse(params["import_path"], "import_path")
+    schema = (dataset.options or {}).get("schema") or ()
+    formats = dataset.label_format | params["label_format"]
+    return ImportRequest(path, kind, store, formats, rights.reason, chosen(params), schema)
 
 
 def chosen(params: Mapping[str, Any]) -> Choice:

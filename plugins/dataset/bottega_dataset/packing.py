@@ -76,6 +76,7 @@ class Packed:
                 id=extra.get("id") or self.ids[16 * number : 16 * number + 16].hex(),
                 inference_loc=extra.get("inference-loc"),
                 property=extra.get("property"),
+                file=extra.get("file"),
                 name=values["name"],
                 size=values["size"],
                 modified_at=values["modified_at"],
@@ -183,6 +184,8 @@ def extra_of(record: SampleRecord, ident: bytes) -> str | None:
         extra["inference-loc"] = record.inference_loc
     if record.property:
         extra["property"] = record.property
+    if record.file:
+        extra["file"] = record.file
     return orjson.dumps(extra).decode() if extra else None
 
 

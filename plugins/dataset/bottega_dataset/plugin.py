@@ -83,6 +83,7 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     from bottega.backends import WorkloadFinished, WorkloadStarted
     from bottega_dataset.assembly import Assembly
     from bottega_dataset.events import DatasetDeleted, ProcessingRequested, TaskFinished, TaskRequested
+    from bottega_dataset.sync import ObjectsRemoved, ObjectsWritten
     from bottega_dataset.team.assembly import Teams
     from bottega_dataset.team.events import TeamMailRequested
 
@@ -92,6 +93,8 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     bus.on_external(WorkloadFinished, parts.settlement.on_finished)
     bus.on_external(TeamMailRequested, Teams.of(platform).mails.send)
     bus.on_external(TaskRequested, parts.tasks.handle)
+    bus.on_external(ObjectsWritten, parts.watch.on_written)
+    bus.on_external(ObjectsRemoved, parts.watch.on_removed)
     bus.on(TaskFinished, parts.publishing.on_finished)
     bus.on(TaskFinished, parts.allocating.on_finished)
     bus.on_external(TaskFinished, parts.exports.on_finished)

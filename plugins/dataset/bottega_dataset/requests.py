@@ -59,6 +59,8 @@ class LabelBody(Body):
 
 
 class NewDataset(Body):
+    """`watch` (the vendor lacks it): what is written to the input path, or deleted there, enters and leaves at once."""
+
     dataset_name: str
     dataset_type: int = 0
     description: str = ""
@@ -71,12 +73,28 @@ class NewDataset(Body):
     import_data: bool = False
     columns: list[Column] = Field(default_factory=list, alias="schema", max_length=10_000)
     workspace_id: str | None = None
+    data_format: str = Field("Default", pattern="^(Default|CarbonData)$")
+    managed: bool = False
+    watch: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is kept to be shown again."""
+        return {
+            "data_format": self.data_format,
+            "import_annotations": self.import_annotations,
+            "import_data": self.import_data,
+            "managed": self.managed,
+            "data_source": self.data_sources[0].model_dump(exclude_none=True) if self.data_sources else None,
+            "schema": [one.model_dump() for one in self.columns],
+        }
 
 
 class DatasetChange(Body):
     dataset_name: str | None = None
     description: str | None = None
     current_version_id: str | None = None
+    watch: bool | None = None
     add_labels: list[LabelBody] = Field(default_factory=list)
     update_labels: list[LabelBody] = Field(default_factory=list)
     delete_labels: list[LabelBody] = Field(default_factory=list)

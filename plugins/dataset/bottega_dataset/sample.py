@@ -53,7 +53,8 @@ class SampleRecord:
 
     `source` is ``s3://bucket/key``, ``content://text`` or an https URL. `size` is in bytes, `modified_at` in epoch
     milliseconds; both are None where unknown. `id` is what the data itself calls the sample, if anything. `property`
-    has the vendor's keys, such as ``@modelarts:size``: width, height and depth of an image.
+    has the vendor's keys, such as ``@modelarts:size``: width, height and depth of an image. `file` is the object that a
+    text was read from, where it is one of several in it.
     """
 
     source: str
@@ -65,6 +66,7 @@ class SampleRecord:
     size: int | None = None
     modified_at: int | None = None
     property: dict[str, Any] | None = None
+    file: str | None = None
 
     @builtins.property
     def is_text(self) -> bool:

@@ -9,11 +9,11 @@ from bottega.errors import ApiError
 from bottega.objects import ObjectPath
 from bottega_dataset.comparing import Difference
 from bottega_dataset.datasets import Found
-from bottega_dataset.entities import DatasetChange, DatasetVersion, Revision, Sample, Task, TaskProblem
+from bottega_dataset.entities import Dataset, DatasetChange, DatasetVersion, Revision, Sample, Task, TaskProblem
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import read_annotation
 from bottega_dataset.requests import ExportParams
-from bottega_dataset.sample import CONTENT, LABELED, UNLABELED, Annotation
+from bottega_dataset.sample import CONTENT, LABELED, SIZE, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
 _HARD_REASONS = {
@@ -37,7 +37,8 @@ _EXPORT_STATES = {
     "stopped": "STOPPED",
 }
 _IMPORT_TYPES = {"dir": 0, "manifest": 1}
-_NORMAL, _RELEASING, _IMPORTING = 1, 6, 8
+_TABLE = 400
+_NORMAL, _SYNCHRONIZING, _RELEASING, _IMPORTING = 1, 5, 6, 8
 
 
 def vendor_path(path: str) -> str:
@@ -49,39 +50,55 @@ def dataset(
     found: Found,
     *,
     counted: tuple[int, int],
-    version_name: str | None,
+    version: DatasetVersion | None,
+    unconfirmed: int,
     version_count: int,
     running: Sequence[Task],
     kind: DatasetType | None,
     workforce_tasks: int = 0,
 ) -> dict[str, Any]:
-    """`counted` is the number of samples and of labeled ones; `running` the tasks at work on it."""
+    """`counted` is the number of samples and of labeled ones; `version` the current one; `running` tasks at work."""
     row, resource = found.dataset, found.resource
+    options = row.options or {}
+    inner = f"{vendor_path(row.work_path)}{resource.name}-{row.id}/"
     importing = next((t.id for t in running if t.kind == "import"), None)
     releasing = any(t.kind == "publish" for t in running)
     return {
         "dataset_id": row.id,
         "dataset_name": resource.name,
         "dataset_type": row.dataset_type,
-        "dataset_format": 0,
-        "data_format": "Default",
+        "dataset_format": 1 if row.dataset_type == _TABLE else 0,
+        "data_format": options.get("data_format", "Default"),
         "dataset_tags": list(kind.tags) if kind else [],
         "description": resource.description,
-        "status": _IMPORTING if importing else _RELEASING if releasing else _NORMAL,
+        "status": _status(importing is not None, releasing, any(t.kind == "sync" for t in running)),
         "data_sources": [{"data_type": 0, "data_path": vendor_path(row.data_path)}] if row.data_path else [],
         "work_path": vendor_path(row.work_path),
         "work_path_type": 0,
-        "inner_work_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/",
-        "inner_annotation_path": f"{vendor_path(row.work_path)}{resource.name}-{row.id}/annotation/",
+        "inner_work_path": inner,
+        **{f"inner_{name}_path": f"{inner}{name}/" for name in ("annotation", "data", "log", "task", "temp")},
         "label_format": row.label_format,
-        "schema": (row.options or {}).get("schema", []),
-        "managed": False,
+        "managed": options.get("managed", False),
+        "import_data": options.get("import_data", False),
+        "schema": options.get("schema", []),
+        "content_labeling": True,
+        "feature_supports": ["0"],
+        "enterprise_project_id": "0",
+        "third_path": "",
+        "data_statistics": {},
+        "deletion_stats": {},
+        "watch": row.watched,
         "total_sample_count": counted[0],
         "annotated_sample_count": counted[1],
-        "unconfirmed_sample_count": 0,
-        "deleted_sample_count": 0,
+        "total_sub_sample_count": 0,
+        "annotated_sub_sample_count": 0,
+        "loading_sample_count": 0,
+        "unconfirmed_sample_count": unconfirmed,
+        "deleted_sample_count": row.deleted_samples,
+        "label_task_count": 0,
         "current_version_id": row.current_version_id,
-        "current_version_name": version_name,
+        "current_version_name": version.name if version else None,
+        "versions": [version_of(version, row)] if version else [],
         "dataset_version_count": version_count,
         "next_version_num": row.next_version,
         "import_task_id": importing or row.import_task_id,
@@ -94,6 +111,35 @@ def dataset(
         "update_time": resource.updated_at,
         "data_update_time": row.data_updated_at,
     }
+
+
+def version_of(row: DatasetVersion, owner: Dataset) -> dict[str, Any]:
+    return version(row, owner.dataset_type, owner.current_version_id)
+
+
+def annotation_file(row: Sample, dataset_id: str) -> dict[str, Any]:
+    """A sample in the preview of a list of datasets (the vendor's AnnotationFile)."""
+    size = ((row.extra or {}).get("property") or {}).get(SIZE) or []
+    width, height, depth = (*size, *(None,) * 3)[:3]
+    return {
+        "file_id": bytes(row.sample_id).hex(),
+        "file_Name": row.name,
+        "file_type": row.name.rpartition(".")[2].lower() if "." in row.name else "",
+        "dataset_id": dataset_id,
+        "create_time": row.added_at,
+        "size": row.size,
+        "width": width,
+        "height": height,
+        "depth": depth,
+        "tags": {},
+        "url": row.source,
+    }
+
+
+def _status(importing: bool, releasing: bool, synchronizing: bool) -> int:
+    if importing:
+        return _IMPORTING
+    return _RELEASING if releasing else _SYNCHRONIZING if synchronizing else _NORMAL
 
 
 def sample(
@@ -273,6 +319,26 @@ def import_task(task: Task) -> dict[str, Any]:
         "elapsed_time": (until - task.started_at) // 1000 if task.started_at else 0,
         "create_time": task.created_at,
         "update_ms": task.updated_at,
+        "error_code": task.error_code,
+        "error_msg": task.error_msg,
+    }
+
+
+def sync_status(dataset_id: str, task: Task | None, total: int, duration_s: int) -> dict[str, Any]:
+    """`total` samples are in the dataset now."""
+    if task is None:
+        return {"dataset_id": dataset_id, "status": "NOT_EXIST", "total_sample_count": total}
+    return {
+        "task_id": task.id,
+        "dataset_id": dataset_id,
+        "status": _IMPORT_STATES[task.state],
+        "add_sample_count": task.counts.get("imported", 0),
+        "changed_sample_count": task.counts.get("changed", 0),
+        "deleted_sample_count": task.counts.get("deleted", 0),
+        "problem_count": task.counts.get("bad", 0),
+        "total_sample_count": total,
+        "duration_time": duration_s,
+        "create_time": task.created_at,
         "error_code": task.error_code,
         "error_msg": task.error_msg,
     }

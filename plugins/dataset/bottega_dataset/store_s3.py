@@ -51,8 +51,9 @@ def bottega_actions() -> Iterable[Action]:
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
     from bottega_dataset.buckets import BucketCreated
+    from bottega_dataset.object_events import ObjectsRemoved, ObjectsWritten
 
-    return [BucketCreated]
+    return [BucketCreated, ObjectsWritten, ObjectsRemoved]
 
 
 @hookimpl
@@ -60,14 +61,15 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from fastapi import APIRouter
 
     from bottega_dataset import bucket_routes
+    from bottega_dataset.object_events import ObjectEvents
     from bottega_dataset.s3 import S3Store
     from bottega_dataset.s3_endpoint import routes
 
-    router = APIRouter()
-    router.include_router(bucket_routes.router(platform))
+    router, events = APIRouter(), ObjectEvents(platform)
+    router.include_router(bucket_routes.router(platform, events))
     store = platform.shared.objects
     if isinstance(store, S3Store):
-        router.include_router(routes.router(platform, store))
+        router.include_router(routes.router(platform, store, events))
     return router
 
 

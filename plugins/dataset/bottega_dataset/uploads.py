@@ -20,7 +20,6 @@ from typing import Any
 import anyio
 import orjson
 
-from bottega.context import now_ms
 from bottega.errors import ApiError, Invalid
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset import media
@@ -160,7 +159,6 @@ class Uploads:
                 annotations=list(one.annotations),
                 size=len(one.data),
                 property=prop or None,
-                modified_at=now_ms(),
             )
         ]
 
@@ -234,7 +232,7 @@ class Uploads:
         if kind.sample_type in (_TEXT, _TABLE):
             for record in one.records:
                 record.id = line_id(str(path), int(record.id or 0), record.source[len(CONTENT) :])
-                record.name = path.name
+                record.name, record.file = path.name, str(path)
         else:
             one.records = [check(kind, replace(r, source=str(path), name=path.name)) for r in one.records]
         await self._store.put(path, one.data, _content_type(path))

@@ -25,8 +25,8 @@ _MOST = 1000
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
-async def delete(upstream: Upstream, caller: Caller, bucket: str, document: bytes) -> Response:
-    """Raises S3Error for a document that is not a ``Delete`` of 1 to 1000 keys."""
+async def delete(upstream: Upstream, caller: Caller, bucket: str, document: bytes) -> tuple[Response, list[str]]:
+    """The answer, and the keys that are gone. Raises S3Error for a document that is no ``Delete`` of 1 to 1000 keys."""
     keys, quiet = _read(document)
     allowed, failed = [], []
     for key in keys:
@@ -45,7 +45,8 @@ async def delete(upstream: Upstream, caller: Caller, bucket: str, document: byte
         for key, code, message in failed
     )
     head = '<?xml version="1.0" encoding="UTF-8"?>\n'
-    return Response(f'{head}<DeleteResult xmlns="{_NAMESPACE}">{xml}</DeleteResult>', media_type="application/xml")
+    answer = Response(f'{head}<DeleteResult xmlns="{_NAMESPACE}">{xml}</DeleteResult>', media_type="application/xml")
+    return answer, [key for key in keys if key not in refused]
 
 
 async def _delete(upstream: Upstream, bucket: str, keys: Iterable[str]) -> list[tuple[str, str, str]]:

@@ -26,6 +26,7 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import object_urn
 from bottega_dataset import buckets
+from bottega_dataset.object_events import ObjectEvents
 from bottega_dataset.s3 import S3Store
 
 from . import body as data
@@ -73,9 +74,9 @@ class _Xml(APIRoute):
         return handle
 
 
-def router(platform: Platform, store: S3Store) -> APIRouter:
+def router(platform: Platform, store: S3Store, events: ObjectEvents) -> APIRouter:
     routes = APIRouter(route_class=_Xml)
-    endpoint = Endpoint(platform, store)
+    endpoint = Endpoint(platform, store, events)
 
     @routes.api_route("/s3", methods=_METHODS, include_in_schema=False)
     @routes.api_route("/s3/", methods=_METHODS, include_in_schema=False)
@@ -98,8 +99,9 @@ def router(platform: Platform, store: S3Store) -> APIRouter:
 class Endpoint:
     """Checks each operation and passes it on to the store."""
 
-    def __init__(self, platform: Platform, store: S3Store) -> None:
+    def __init__(self, platform: Platform, store: S3Store, events: ObjectEvents) -> None:
         self._platform = platform
+        self._events = events
         self._store = store
         self._upstream = Upstream.of(platform)
 
@@ -126,7 +128,10 @@ class Endpoint:
         if operation.name == "CreateBucket":
             return await self._create_bucket(request, caller, bucket)
         if operation.name == "DeleteObjects":
-            return _done(caller, await deletion.delete(self._upstream, caller, bucket, await _small(request, asked)))
+            document = await _small(request, asked)
+            answer, gone = await deletion.delete(self._upstream, caller, bucket, document)
+            await self._events.removed(bucket, gone)
+            return _done(caller, answer)
         given = dict(_own(asked))
         listed = {"obs:prefix": given.get("prefix", ""), "obs:delimiter": given.get("delimiter", "")}
         await buckets.check(caller, operation.action, bucket, context=listed if request.method == "GET" else None)
@@ -163,6 +168,10 @@ class Endpoint:
         elif request.method == "POST":
             body = await _small(request, asked)
         answer = await self._pass_on(operation, f"/{path.bucket}/{path.key}", asked, body, headers, path)
+        if answer.status_code < 300 and operation.name in ("PutObject", "CompleteMultipartUpload"):
+            await self._events.written(path.bucket, [path.key])
+        elif answer.status_code < 300 and operation.name == "DeleteObject":
+            await self._events.removed(path.bucket, [path.key])
         return _done(caller, answer)
 
     async def _create_bucket(self, request: Request, caller: Caller, bucket: str) -> Response:

@@ -1,0 +1,118 @@
+"""Datasets that follow their input path: by listing, and object by object as the store tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bottega.client import ApiFailure, Client
+from bottega.testing import RecordedEvents, Tenant
+from bottega_dataset.client import Datasets
+from bottega_dataset.transfer import Objects
+
+Make = Callable[..., str]
+One = Callable[[str], str]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def synced(client: Client, path: str) -> dict[str, Any]:
+    """Synchronize and return the finished status."""
+    client.post(path + "/sync-data", {})
+    deadline = time.monotonic() + 30
+    while (status := client.get(path + "/sync-data/status"))["status"] not in ("COMPLETED", "FAILED"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found: dict[str, Any] = status
+    return found
+
+
+def remove(tenant: Tenant, *paths: str) -> None:
+    objects = Objects(tenant.client)
+    for path in paths:
+        objects.remove(path)
+
+
+def test_new_changed_and_vanished_objects(
+    tenant: Tenant, datasets: Datasets, make: Make, one: One, pictures: str, events: RecordedEvents
+) -> None:
+    name = make(data_path=pictures)
+    path = one(name)
+    assert tenant.client.get(path + "/sync-data/status")["status"] == "NOT_EXIST"
+    known = {s["sample_name"]: s["sample_id"] for s in datasets.samples(name)}
+    datasets.label(name, {known["0.bmp"]: ["Cat"]})
+    tenant.objects.put(pictures + "Cat/new.png", PNG)
+    tenant.objects.put(pictures + "0.bmp", PNG + b"now with other bytes")
+    remove(tenant, pictures + "1.bmp", pictures + "Dog/0.JPG")
+    status = synced(tenant.client, path)
+    counted = (status["add_sample_count"], status["changed_sample_count"], status["deleted_sample_count"])
+    assert (status["status"], counted, status["total_sample_count"]) == ("COMPLETED", (1, 1, 2), 12)
+    after = {s["sample_name"]: s for s in datasets.samples(name)}
+    assert "1.bmp" not in after
+    assert "0.JPG" not in after
+    assert [x["name"] for x in after["new.png"]["labels"]] == ["Cat"]
+    assert after["0.bmp"]["sample_size"] == len(PNG) + 20
+    assert [x["name"] for x in after["0.bmp"]["labels"]] == ["Cat"]
+    events.wait("core.api.called.v1", trace="syncDataSource")
+    events.wait("dataset.samples.deleted.v1", count=2)
+    assert datasets.get(name)["deleted_sample_count"] == 2
+    again = synced(tenant.client, path)
+    assert (again["add_sample_count"], again["changed_sample_count"], again["deleted_sample_count"]) == (0, 0, 0)
+    remove(tenant, *tenant.objects.list(pictures))
+    empty = synced(tenant.client, path)
+    assert (empty["status"], empty["total_sample_count"]) == ("FAILED", 12)
+    assert "nothing was removed" in empty["error_msg"]
+
+
+def test_lines_of_texts_come_and_go(tenant: Tenant, datasets: Datasets, make: Make, one: One, bucket: str) -> None:
+    folder = f"s3://{bucket}/texts/"
+    tenant.objects.put(folder + "a.txt", b"one\ntwo\nthree\n")
+    tenant.objects.put(folder + "b.txt", b"four\n")
+    tenant.objects.put(f"s3://{bucket}/other.manifest", b'{"source": "content://from elsewhere"}\n')
+    name = make("texts", dataset_type=100, data_path=folder)
+    datasets.import_from(name, f"s3://{bucket}/other.manifest", import_type="manifest")
+    tenant.objects.put(folder + "a.txt", b"one\nzwei\nthree\n")
+    remove(tenant, folder + "b.txt")
+    status = synced(tenant.client, one(name))
+    assert (status["add_sample_count"], status["deleted_sample_count"]) == (1, 2)
+    assert sorted(s["sample_data"][0] for s in datasets.samples(name)) == ["from elsewhere", "one", "three", "zwei"]
+
+
+def test_no_input_path_no_right(tenant: Tenant, make: Make, one: One, pictures: str) -> None:
+    with pytest.raises(ApiFailure, match="no input path") as refused:
+        tenant.client.post(one(make("empty")) + "/sync-data", {})
+    assert refused.value.status == 400
+    name = make(data_path=pictures)
+    limited = tenant.user([{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["modelarts:*:*"]}]}])
+    with pytest.raises(ApiFailure) as forbidden:
+        limited.client.post(one(name) + "/sync-data", {})
+    assert forbidden.value.status == 403
+
+
+def test_a_watched_dataset_follows_the_store(
+    tenant: Tenant, datasets: Datasets, make: Make, one: One, pictures: str, bucket: str, mine: Any
+) -> None:
+    name = make(data_path=pictures)
+    tenant.client.put(one(name), {"watch": True})
+    assert datasets.get(name)["watch"] is True
+
+    def names() -> set[str]:
+        return {s["sample_name"] for s in datasets.samples(name)}
+
+    deadline, number = time.monotonic() + 30, 0
+    while not any(n.startswith("told-") for n in names()):
+        assert time.monotonic() < deadline
+        mine.put_object(Bucket=bucket, Key=f"pictures/Cat/told-{number}.png", Body=PNG)
+        number += 1
+        time.sleep(0.2)
+    told = next(n for n in names() if n.startswith("told-"))
+    (sample,) = [s for s in datasets.samples(name) if s["sample_name"] == told]
+    assert [x["name"] for x in sample["labels"]] == ["Cat"]
+    mine.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"pictures/Cat/{told}"}]})
+    while told in names():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    tenant.client.put(one(name), {"watch": False})
+    assert datasets.get(name)["watch"] is False
