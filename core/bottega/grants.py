@@ -6,7 +6,7 @@ user has joined one group. An event this module does not know drops everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +73,23 @@ class Grant:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """What one holder was granted. `everywhere`: the policies, if each counts in the whole account."""
+
+    grants: tuple[Grant, ...]
+    everywhere: tuple[Attached, ...] | None
+
+    @classmethod
+    def of(cls, grants: Iterable[Grant]) -> _Granted:
+        found = tuple(sorted(grants, key=lambda grant: grant.document.name))
+        limited = any(grant.scope in ("project", "enterprise_project") for grant in found)
+        return cls(found, None if limited else tuple(grant.attached for grant in found))
+
+
 _Among = Callable[[Any], ColumnElement[bool]]
 """Narrows a column of user ids to those asked for."""
-_Read = tuple[dict[str, tuple[str, ...]], dict[Holder, tuple[Grant, ...]]]
+_Read = tuple[dict[str, tuple[str, ...]], dict[Holder, _Granted]]
 """The groups of users, and what each holder was granted."""
 
 
@@ -85,7 +99,7 @@ class Grants:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._members: dict[str, tuple[str, ...]] = {}
-        self._granted: dict[Holder, tuple[Grant, ...]] = {}
+        self._granted: dict[Holder, _Granted] = {}
         self._documents: dict[str, PolicyDocument] = {}
         self.generation = 0
 
@@ -105,8 +119,9 @@ class Grants:
         if type.startswith("iam.policy.changed."):
             changed = about["policy_id"]
             self._documents.pop(changed, None)
-            for holder in [h for h, grants in self._granted.items() if any(g.policy_id == changed for g in grants)]:
-                del self._granted[holder]
+            for holder, granted in list(self._granted.items()):
+                if any(grant.policy_id == changed for grant in granted.grants):
+                    del self._granted[holder]
             return True
         if type.startswith(("iam.member.", "iam.user.")):
             self._members.pop(about["user_id"], None)
@@ -126,6 +141,20 @@ class Grants:
 
     async def of(self, holder: Holder) -> list[Grant]:
         """What is granted to an agency, or to a user and its groups, in whatever scope; by group and policy name."""
+        return [grant for granted in await self._of(holder) for grant in granted.grants]
+
+    async def attached(self, holder: Holder, project_id: str | None, enterprise_project_id: str) -> list[Attached]:
+        """The policies of `of` that count there."""
+        found: list[Attached] = []
+        for granted in await self._of(holder):
+            if granted.everywhere is not None:
+                found += granted.everywhere
+            else:
+                found += [g.attached for g in granted.grants if g.counts_in(project_id, enterprise_project_id)]
+        return found
+
+    async def _of(self, holder: Holder) -> list[_Granted]:
+        """The holder's own, and those of its groups."""
         found = _collect(holder, self._members, self._granted)
         if found is None:
             generation = self.generation
@@ -164,7 +193,7 @@ class Grants:
 
     async def _grants(
         self, session: AsyncSession, holders: Sequence[Holder], rows: Sequence[Any]
-    ) -> dict[Holder, tuple[Grant, ...]]:
+    ) -> dict[Holder, _Granted]:
         """The grants of each holder, from rows of which several may tell the same one."""
         documents = await self._read_documents(session, {row.policy_id for row in rows if row.policy_id is not None})
         granted: dict[Holder, dict[str, Grant]] = {holder: {} for holder in holders}
@@ -178,10 +207,7 @@ class Grants:
                 source = "the user" if row.kind == "user" else f"{row.kind} {row.holder}"
                 attached = Attached(document, source, _in_words(*place))
                 granted[holder][row.grant_id] = Grant(row.policy_id, *place, attached)
-        return {
-            holder: tuple(sorted(found.values(), key=lambda grant: grant.document.name))
-            for holder, found in granted.items()
-        }
+        return {holder: _Granted.of(found.values()) for holder, found in granted.items()}
 
     async def _read_documents(self, session: AsyncSession, wanted: set[str]) -> dict[str, PolicyDocument]:
         generation = self.generation
@@ -196,7 +222,7 @@ class Grants:
         return documents
 
     def _keep(
-        self, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, tuple[Grant, ...]], generation: int
+        self, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, _Granted], generation: int
     ) -> None:
         """Keep what was read, unless something has changed since `generation`: then it may be of before the change."""
         if generation != self.generation:
@@ -208,19 +234,19 @@ class Grants:
 
 
 def _collect(
-    holder: Holder, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, tuple[Grant, ...]]
-) -> list[Grant] | None:
+    holder: Holder, members: Mapping[str, tuple[str, ...]], granted: Mapping[Holder, _Granted]
+) -> list[_Granted] | None:
     """The grants of an agency, or of a user with its groups; None when a part of them is not known."""
     own = granted.get(holder)
     groups = members.get(holder.id) if holder.kind == "user" else ()
     if own is None or groups is None:
         return None
-    found = list(own)
+    found = [own]
     for id in groups:
         through = granted.get(Holder("group", id))
         if through is None:
             return None
-        found += through
+        found.append(through)
     return found
 
 

@@ -117,13 +117,16 @@ class PolicySet:
     """The compiled policies of one caller; made by :func:`compile_policies`. Threads may share it."""
 
     def __init__(self, policies: Sequence[Attached]) -> None:
-        names = {policy.document.name for policy in policies}
-        self._policies = [
-            (policy, _missing(policy.document, names) if policy.document.depends else ()) for policy in policies
-        ]
+        self._policies = policies
         self._memo: dict[str, tuple[tuple[_Candidate, ...], Decision]] = {}
-        self.asks_about_resource = any(policy.document.asks_about_resource for policy in policies)
+        special = [policy.document for policy in policies if not policy.document.is_plain]
+        self.asks_about_resource = any(document.asks_about_resource for document in special)
         """Whether a condition depends on the tags or the enterprise project of the resource."""
+        self._missing: dict[int, tuple[str, ...]] = {}
+        """What policies, by their identity, depend on and is not there."""
+        if depending := [document for document in special if document.depends]:
+            names = {policy.document.name for policy in policies}
+            self._missing = {id(document): _missing(document, names) for document in depending}
 
     def decide(self, action: str, resource: str = "*", context: Context | None = None) -> Decision:
         """Whether the caller may do ``action`` on ``resource``.
@@ -147,7 +150,8 @@ class PolicySet:
     def examine(self, action: str, resource: str = "*", context: Context | None = None) -> list[Examined]:
         """Every statement about ``action``, denials first, and what keeps those that do not apply from it."""
         found = []
-        for policy, missing in self._policies:
+        for policy in self._policies:
+            missing = self._missing.get(id(policy.document), ())
             for index, written in policy.document.rules.about(action.lower()):
                 statement = policy.document.statements[index]
                 obstacle = _obstacle(policy.document, index, missing, resource, context or {})
@@ -160,11 +164,11 @@ class PolicySet:
         denials: list[_Candidate] = []
         allowances: list[_Candidate] = []
         notes: dict[str, None] = {}
-        for policy, missing in self._policies:
+        for policy in self._policies:
             for index, written in policy.document.rules.about(name):
                 if policy.document.statements[index].effect == "Deny":
                     denials.append(_Candidate(policy, index, written))
-                elif missing:
+                elif missing := self._missing.get(id(policy.document), ()):
                     notes[_without_effect(policy.document.name, policy.source, missing)] = None
                 else:
                     allowances.append(_Candidate(policy, index, written))

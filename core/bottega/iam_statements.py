@@ -48,6 +48,11 @@ class PolicyDocument:
         return Rules(self.statements)
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether it depends on no other policy and asks nothing about the resource."""
+        return not (self.depends or self.asks_about_resource)
+
+    @cached_property
     def asks_about_resource(self) -> bool:
         """Whether a condition of it depends on the tags or the enterprise project of the resource."""
         keys = (condition.key for statement in self.statements for condition in statement.conditions)
@@ -62,11 +67,14 @@ class Rules:
         self._memo: dict[str, tuple[tuple[int, str], ...]] = {}
         self._exact: dict[str, list[tuple[int, str]]] = {}
         self._patterns: list[tuple[int, str, Matcher]] = []
+        self._heads: tuple[str, ...] = ()
+        """What stands before the first * of the patterns: most actions begin with none of them."""
         self._negated: list[tuple[int, str, list[Matcher]]] = []
         for index, statement in enumerate(statements):
             for action in statement.actions:
                 if "*" in action:
                     self._patterns.append((index, action, glob(action.lower())))
+                    self._heads = (*self._heads, action.lower().partition("*")[0])
                 else:
                     self._exact.setdefault(action.lower(), []).append((index, action))
             if statement.not_actions:
@@ -79,7 +87,8 @@ class Rules:
         if found is None:
             if len(self._memo) >= _MEMO_LIMIT:
                 self._memo.clear()
-            found = self._memo[action] = tuple(sorted(self._search(action).items()))
+            concerned = action in self._exact or action.startswith(self._heads) or self._negated
+            found = self._memo[action] = tuple(sorted(self._search(action).items())) if concerned else ()
         return found
 
     def _search(self, action: str) -> dict[int, str]:

@@ -128,11 +128,8 @@ class Rights:
         key = (principal.agency_id, principal.user_id, project_id, enterprise_project_id)
         found = self._sets.get(key)
         if found is None:
-            found = compile_policies(
-                grant.attached
-                for grant in await self._grants.of(Holder.of(principal))
-                if grant.counts_in(project_id, enterprise_project_id)
-            )
+            counting = await self._grants.attached(Holder.of(principal), project_id, enterprise_project_id)
+            found = PolicySet(counting)
             self._keep(self._sets, key, found, generation)
         return found
 
