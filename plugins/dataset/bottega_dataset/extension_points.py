@@ -169,7 +169,8 @@ class ImportRequest:
 
     `refusal` says why a path must not be read by the one who asked, None when it may: an importer asks before it
     follows a path it found in a file. The sources of samples are checked for it. An importer
-    need not mind the `choice`: what it yields as records is chosen from afterwards.
+    need not mind the `choice`: what it yields as records is chosen from afterwards. `target` is the dataset's input
+    folder, where it has one: an importer with `stores_objects` puts there what its files hold.
     """
 
     path: ObjectPath
@@ -179,6 +180,7 @@ class ImportRequest:
     refusal: Refusal = _anything
     choice: Choice = EVERYTHING
     schema: Sequence[Mapping[str, Any]] = ()
+    target: ObjectPath | None = None
 
 
 def check(kind: DatasetType, record: SampleRecord) -> SampleRecord:

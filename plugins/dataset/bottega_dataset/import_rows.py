@@ -49,7 +49,7 @@ class RowFolderImporter:
         self, request: ImportRequest, info: ObjectInfo, after: str, within: Mapping[str, Any]
     ) -> AsyncIterator[Chunk]:
         lines = ManifestReader(request.store, info.path, offset=within.get("offset", 0), etag=within.get("etag"))
-        columns = _Columns(request.schema, within.get("columns"))
+        columns = Columns(request.schema, within.get("columns"))
         number: int = within.get("line", 0)
         samples: list[SampleRecord] = []
         problems: list[Problem] = []
@@ -82,7 +82,7 @@ class RowFolderImporter:
 
     @staticmethod
     def _sample(
-        request: ImportRequest, info: ObjectInfo, columns: _Columns, number: int, row: bytes
+        request: ImportRequest, info: ObjectInfo, columns: Columns, number: int, row: bytes
     ) -> SampleRecord | None:
         text = row.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         if not text.strip():
@@ -101,7 +101,7 @@ class RowFolderImporter:
         )
 
 
-class _Columns:
+class Columns:
     """The columns of one file, and what their cells must be."""
 
     def __init__(self, schema: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> None:

@@ -182,7 +182,8 @@ def request_of(
     path = ObjectPath.parse(params["import_path"], "import_path")
     schema = (dataset.options or {}).get("schema") or ()
     formats = dataset.label_format | params["label_format"]
-    return ImportRequest(path, kind, store, formats, rights.reason, chosen(params), schema)
+    target = ObjectPath.parse(dataset.data_path) if dataset.data_path else None
+    return ImportRequest(path, kind, store, formats, rights.reason, chosen(params), schema, target)
 
 
 def chosen(params: Mapping[str, Any]) -> Choice:

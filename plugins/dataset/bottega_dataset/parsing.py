@@ -68,7 +68,7 @@ class Parser:
                 except orjson.JSONDecodeError as e:
                     raise BadSample(f"not a JSON object: {e}") from e
                 if b"\\u0000" in line:
-                    _refuse_nul(data)
+                    refuse_nul(data)
                 if fast(data):
                     continue
                 record = parse_data(data)
@@ -169,18 +169,18 @@ def too_long() -> BadSample:
     return BadSample(f"the line is longer than {MAX_LINE // 2**20} MB")
 
 
-def _refuse_nul(data: Any) -> None:
+def refuse_nul(data: Any) -> None:
     """Raises BadSample for a text with the character NUL, which PostgreSQL does not keep."""
     if isinstance(data, str):
         if "\0" in data:
             raise BadSample("a text holds the character NUL")
     elif isinstance(data, dict):
         for key, value in data.items():
-            _refuse_nul(key)
-            _refuse_nul(value)
+            refuse_nul(key)
+            refuse_nul(value)
     elif isinstance(data, list):
         for value in data:
-            _refuse_nul(value)
+            refuse_nul(value)
 
 
 class ParserProcess:

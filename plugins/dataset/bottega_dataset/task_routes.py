@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
+from bottega.plans import Need
 from bottega.platform import Platform
 from bottega_dataset import datasets, exports, imports, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
@@ -73,7 +74,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
         imports.check_request(kinds, found.dataset, body.import_type, path)
-        await caller.require((await plan_import(caller, body)).needs)
+        needs = (await plan_import(caller, body)).needs
+        importer = kinds.importer(body.import_type, found.dataset.dataset_type)
+        if getattr(importer, "stores_objects", False) and found.dataset.data_path:
+            target = ObjectPath.parse(found.dataset.data_path)
+            needs = (*needs, *Need.path(target, "what the files hold is stored in the input path", write=True))
+        await caller.require(needs)
         await imports.check_source(platform.objects, body.import_type, path)
         async with platform.database.transaction() as tx:
             task = _task("import", caller, dataset_id, import_params(body))

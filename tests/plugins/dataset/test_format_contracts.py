@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from bottega_dataset.conformance import ExporterContract, ImporterContract
@@ -262,3 +264,94 @@ class TestReadingCvat(ImporterContract):
         images = [f'<image name="{n}.png" width="9" height="9">{box}</image>' for n in range(samples)]
         text = "".join([*images, *['<image name="../x.png"/>'] * flaws])
         return {"a.xml": f"<annotations>{text}</annotations>".encode(), "0.png": b""}
+
+
+class TestCsvTexts(OfTexts):
+    export_format, reads, code = "csv", "data.csv", 100
+    said = (
+        [Annotation("text_classification", "fine"), Annotation("text_classification", "long")],
+        [],
+        [Annotation("text_classification", "fine")],
+    )
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        return [SampleRecord("content://odd", [Annotation("text_classification", "fine", hard=True)])]
+
+
+class TestCsvImages(OfImages):
+    export_format, reads, code, size = "csv", "data.csv", 0, None
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [Annotation("image_classification", "cat"), Annotation("image_classification", "dog")], []
+
+
+class TestCsvTable(ExporterContract):
+    export_format, reads, code = "csv", "data.csv", 400
+
+    def samples(self, folder: str) -> Sequence[SampleRecord]:
+        rows = ({"name": "Tom", "says": 'a "b",\nc'}, {"name": "", "says": "中"})
+        said = [[Annotation("table", "good")], []]
+        return [
+            SampleRecord(f"content://{json.dumps(row, ensure_ascii=False, separators=(',', ':'))}", one)
+            for row, one in zip(rows, said, strict=True)
+        ]
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        return [SampleRecord('content://{"other":"x"}')]
+
+
+class TestReadingCsv(ImporterContract):
+    import_type, code, path = "csv", 100, "a.csv"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        lines = [f'"text, {n}",cat\n' for n in range(samples)] + [f"{n}\n" for n in range(flaws)]
+        return {"a.csv": "".join(["text,label\n", *lines]).encode()}
+
+
+class TestParquetSegmentation(OfImages):
+    export_format, reads, code = "parquet", "data/", 3
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [AREA], [MASK, AREA], []
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        return [SampleRecord(folder + "missing.png")]
+
+
+class TestParquetTriplets(TestLabelStudioTriplets):
+    export_format, reads = "parquet", "data/"
+
+
+class TestReadingParquet(ImporterContract):
+    import_type, code, path = "parquet", 100, "a.parquet"
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        table = pa.table(
+            {"text": [f"text {n}" for n in range(samples)] + [""] * flaws, "label": ["cat"] * (samples + flaws)}
+        )
+        out = io.BytesIO()
+        pq.write_table(table, out)
+        return {"a.parquet": out.getvalue()}
+
+
+class TestReadingHuggingFace(ImporterContract):
+    """As ``datasets`` 5.2.0 writes it: a stream of batches whose schema has the features."""
+
+    import_type, code, path = "huggingface", 100, ""
+
+    def files(self, folder: str, samples: int, flaws: int) -> Mapping[str, bytes]:
+        label = {"names": ["dog", "cat"], "_type": "ClassLabel"}
+        features = {"text": {"dtype": "string", "_type": "Value"}, "label": label}
+        schema = pa.schema(
+            {"text": pa.string(), "label": pa.int64()},
+            metadata={"huggingface": json.dumps({"info": {"features": features}})},
+        )
+        rows = [{"text": f"text {n}", "label": 1} for n in range(samples)] + [{"text": "odd", "label": 7}] * flaws
+        out = io.BytesIO()
+        with pa.ipc.new_stream(out, schema) as stream:
+            stream.write_table(pa.Table.from_pylist(rows, schema), max_chunksize=1000)
+        return {
+            "dataset_dict.json": b'{"splits": ["train"]}',
+            "train/state.json": b"{}",
+            "train/data-00000-of-00001.arrow": out.getvalue(),
+        }

@@ -12,7 +12,9 @@ from bottega_dataset.sample import HUMAN, Annotation, BadSample
 from bottega_dataset.types.geometry import FEATURE, MASK, SHAPE
 from bottega_dataset.types.masks import run_lengths
 
-USAGE_OF = {"train": "TRAIN", "val": "EVAL", "valid": "EVAL", "eval": "EVAL", "test": "TEST", "inference": "INFERENCE"}
+USAGE_OF = {"train": "TRAIN", "test": "TEST", "inference": "INFERENCE"} | dict.fromkeys(
+    ("val", "valid", "validation", "dev", "eval"), "EVAL"
+)
 SUBSET_OF = {"TRAIN": "train", "EVAL": "val", "TEST": "test", "INFERENCE": "inference", None: "default"}
 """What the field calls the parts of a dataset."""
 _DIGITS = 3

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import orjson
 
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega_dataset.extension_points import ImportRequest, check
+from bottega_dataset.parsing import refuse_nul
 from bottega_dataset.sample import BadSample, Chunk, Problem, SampleRecord
 
 CHUNK = 1000
@@ -39,6 +41,8 @@ class Entry:
     reason: str = ""
     text: str = ""
     notes: list[str] = field(default_factory=list)
+    data: bytes | None = None
+    """The object itself, where a file holds it; `FileImporter.complete` stores it and says so in the record."""
 
 
 class Reader(ABC):
@@ -142,10 +146,21 @@ def chunk(request: ImportRequest, entries: Sequence[Entry], cursor: Mapping[str,
             problems.append(Problem(entry.place, entry.reason, entry.text))
             continue
         try:
-            samples.append(check(request.dataset_type, entry.record))
+            samples.append(_storable(check(request.dataset_type, entry.record)))
         except BadSample as e:
             problems.append(Problem(entry.place, str(e), entry.text))
     return Chunk(samples, problems, cursor, progress)
+
+
+def _storable(record: SampleRecord) -> SampleRecord:
+    """Raises BadSample for what a database cannot keep: the character NUL, half of a surrogate pair."""
+    try:
+        said = orjson.dumps((record, record.annotations))
+    except orjson.JSONEncodeError as e:
+        raise BadSample(f"a text that is no Unicode: {e}") from e
+    if b"\\u0000" in said:
+        refuse_nul(orjson.loads(said))
+    return record
 
 
 @asynccontextmanager
