@@ -44,6 +44,16 @@ def test_the_first_plugin_is_the_tested_example() -> None:
     assert tests == (example / "tests" / "test_hello.py").read_text("utf-8")
 
 
+def test_the_first_label_type_is_the_tested_example() -> None:
+    page, example = DOCS / "your-first-label-type.md", ROOT / "examples" / "bottega-point-clouds"
+    module = "\n\n\n".join(text.strip() for title, text in blocks(page, "python") if not title) + "\n"
+    assert module == (example / "bottega_point_clouds.py").read_text("utf-8")
+    (_, project), *_ = blocks(page, "toml")
+    assert project == (example / "pyproject.toml").read_text("utf-8")
+    (tests,) = (text for title, text in blocks(page, "python") if title == "tests/test_point_clouds.py")
+    assert tests == (example / "tests" / "test_point_clouds.py").read_text("utf-8")
+
+
 # -- hooks -------------------------------------------------------------------------------------------------------
 
 

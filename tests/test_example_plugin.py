@@ -137,11 +137,26 @@ def test_it_is_there_when_installed_and_gone_when_removed(
     assert texts == ["meanwhile: well done"], "back again, it catches up with what it missed"
 
 
-def test_its_own_tests_pass_outside_the_tree(environment: Environment, source: Path) -> None:
+@pytest.mark.parametrize(("example", "passed"), [("bottega-hello", 3), ("bottega-point-clouds", 7)])
+def test_its_own_tests_pass_outside_the_tree(
+    environment: Environment, tmp_path: Path, example: str, passed: int
+) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+    source = Path(shutil.copytree(EXAMPLE.parent / example, tmp_path / example, ignore=ignore))
     environment.pip("install", "--no-deps", "--no-build-isolation", str(source))
     ran = environment.run("pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=source, check=False)
     assert ran.returncode == 0, ran.stdout[-3000:]
-    assert "3 passed" in ran.stdout
+    assert f"{passed} passed" in ran.stdout
+
+
+def test_a_label_type_is_small_and_needs_what_types_need_only() -> None:
+    lines = (EXAMPLE.parent / "bottega-point-clouds" / "bottega_point_clouds.py").read_text("utf-8").splitlines()
+    assert len(lines) < 80
+    used = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+    assert {m for m in used if m.startswith("bottega_")} == {
+        "bottega_dataset.extension_points",
+        "bottega_dataset.sample",
+    }
 
 
 def test_it_is_small_and_imports_no_plugin() -> None:

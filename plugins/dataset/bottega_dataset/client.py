@@ -46,6 +46,11 @@ class Datasets:
         params = {"search_content": contains, "dataset_type": dataset_type}
         return self._client.pages(_ALL, "datasets", params)
 
+    def types(self) -> Sequence[dict[str, Any]]:
+        """The types of datasets there are, with what may be said in them."""
+        found: Sequence[dict[str, Any]] = self._client.get("/v2/{project_id}/dataset-types")["dataset_types"]
+        return found
+
     def get(self, name: str) -> dict[str, Any]:
         """Raises ApiFailure (404) when there is none of this name or id."""
         return self._one(name)

@@ -35,24 +35,38 @@ def list_datasets(contains: Annotated[str | None, typer.Option(help="Part of the
     show([_named(row) for row in Datasets(connect()).list(contains)], _COLUMNS)
 
 
+@datasets.command("types")
+def list_types() -> None:
+    """List the types of datasets there are: what they hold, and how a folder is read."""
+    rows = Datasets(connect()).types()
+    for row in () if OPTIONS.as_json else rows:
+        row["holds"] = " ".join(row["suffixes"]) or "anything"
+    show(rows, {"dataset_type": "type", "name": "name", "holds": "holds", "layout": "folder"})
+
+
 @datasets.command("create")
 def create(
     name: str,
     output: Annotated[str, typer.Option(help="Folder for what the dataset publishes: s3://bucket/folder/.")],
     input: Annotated[str | None, typer.Option(help="Folder whose samples are imported at once.")] = None,
-    type: Annotated[str, typer.Option(help="image, text, or the number of a type a plugin brings.")] = "image",
+    type: Annotated[str, typer.Option(help="image, text, or the name or number of a type (`types`).")] = "image",
     label: Annotated[list[str] | None, typer.Option(help="A label; may be given several times.")] = None,
     description: str = "",
 ) -> None:
     """Create a dataset and import what lies in its input folder."""
-    if type not in _TYPES and not type.isdecimal():
-        raise typer.BadParameter("must be image, text or a number", param_hint="--type")
     service = Datasets(connect())
+    code = int(type) if type.isdecimal() else _TYPES.get(type)
+    if code is None:
+        offered = {one["name"]: one["dataset_type"] for one in service.types()}
+        if type.replace("-", "_") not in offered:
+            names = ", ".join([*_TYPES, *offered])
+            raise typer.BadParameter(f"must be one of {names}, or a number", param_hint="--type")
+        code = offered[type.replace("-", "_")]
     made = service.create(
         name,
         output,
         data_path=input,
-        dataset_type=_TYPES.get(type, int(type) if type.isdecimal() else 0),
+        dataset_type=code,
         labels={one: {} for one in label or ()},
         description=description,
     )

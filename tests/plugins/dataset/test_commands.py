@@ -78,6 +78,9 @@ def test_tables_for_people(cli: Cli, bucket: str, pictures: str) -> None:
 
 def test_wrong_use_and_failures(cli: Cli, bucket: str) -> None:
     assert cli.run("create", "x", "--output", f"s3://{bucket}/x/", "--type", "smell").exit_code == 2
+    cli.json("create", "boxes", "--output", f"s3://{bucket}/boxes/", "--type", "object-detection")
+    assert cli.json("show", "boxes")["dataset_type"] == 1
+    assert {row["name"] for row in cli.json("types")} > {"object_detection", "video"}
     assert cli.run("label", "x", "Cat").exit_code == 2
     missing = cli.run("show", "nothing")
     assert isinstance(missing.exception, ApiFailure)
