@@ -86,7 +86,7 @@ class BoxFeatures(Processor):
 
     def process(self, work: Work, params: Params) -> None:
         from bottega_dataset.processing import charts, images
-        from bottega_dataset.processing.shapes_on_images import covered, shape_of
+        from bottega_dataset.processing.image_shapes import covered, shape_of
 
         per_image: list[float] = []
         areas: list[float] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bottega_dataset.sample import CONTENT, Annotation, SampleRecord
+from bottega_dataset.sample import CONTENT, SIZE, Annotation, SampleRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -204,15 +204,19 @@ class Work:
         annotations: Sequence[Annotation] | None = None,
         content: bytes | None = None,
         suffix: str = "",
+        size: tuple[int, int] | None = None,
         **facts: Any,
     ) -> None:
-        """Give a sample other annotations, another content, or both; a text's content is the text."""
+        """Give a sample other annotations, another content, or both; a text's content is the text.
+
+        :param size: width and height of a new picture.
+        """
         self.note(item, reason, **facts)
         record = item.record
         if annotations is not None:
             record = replace(record, annotations=list(annotations))
         if content is not None:
-            record, item.file = self._stored(item, record, content, suffix)
+            record, item.file = self._stored(item, record, content, suffix, size)
         item.record = record
         if item.outcome == RESERVED:
             item.outcome = MODIFIED
@@ -225,21 +229,25 @@ class Work:
         content: bytes,
         annotations: Sequence[Annotation],
         suffix: str = "",
+        size: tuple[int, int] | None = None,
         **facts: Any,
     ) -> Item:
-        """A new sample, made from `item`."""
+        """A new sample, made from `item`. `size` is the width and height of a picture."""
         record = SampleRecord("", annotations=list(annotations), usage=item.record.usage)
-        record, file = self._stored(item, record, content, suffix)
+        record, file = self._stored(item, record, content, suffix, size)
         note = {"operator": self._operator, "reason": reason, **facts}
         made = Item(record, item.origin, file, ADDED, [note])
         self._all.append(made)
         return made
 
     def _stored(
-        self, item: Item, record: SampleRecord, content: bytes, suffix: str
+        self, item: Item, record: SampleRecord, content: bytes, suffix: str, size: tuple[int, int] | None
     ) -> tuple[SampleRecord, Path | None]:
         if item.record.source.startswith(CONTENT):
             return replace(record, source=CONTENT + content.decode(), id=None), None
+        prop = {name: value for name, value in (record.property or {}).items() if name != SIZE}
+        if size is not None:
+            prop[SIZE] = [*size, 3]
         stem, dot, extension = item.record.source.rpartition("/")[2].rpartition(".")
         stem, extension = (stem, dot + extension) if dot else (extension, "")
         mark = hashlib.blake2b(f"{item.record.source}|{self._operator}".encode(), digest_size=4).hexdigest()
@@ -250,7 +258,7 @@ class Work:
         file = self._folder / "result" / "data" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-        return replace(record, source=f"{self._target}data/{name}", id=None, name=name), file
+        return replace(record, source=f"{self._target}data/{name}", id=None, name=name, property=prop or None), file
 
     # -- saying what was found ------------------------------------------------------------------------------------
 
