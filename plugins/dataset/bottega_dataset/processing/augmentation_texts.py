@@ -18,6 +18,7 @@ from bottega_dataset.types.text import END, START
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+Span = tuple[int, int]
 Edit = tuple[int, int, str]
 """From, to, and what stands there instead."""
 
@@ -43,8 +44,10 @@ class TextOperator(Processor):
     how: str
 
     @abstractmethod
-    def edits(self, text: str, words: Sequence[tuple[int, int]], draw: Generator, params: Any) -> list[Edit]:
-        """What to replace, in order, without overlap. `words` are those outside of entities."""
+    def edits(
+        self, text: str, words: Sequence[Span], entities: Sequence[Span], draw: Generator, params: Any
+    ) -> list[Edit]:
+        """What to replace, in order, without overlap, outside of `entities`. `words` are those outside of them."""
 
     def process(self, work: Work, params: TextParams) -> None:
         from bottega_dataset.processing import texts
@@ -59,7 +62,7 @@ class TextOperator(Processor):
             ]
             seen = {text}
             for copy in range(params.copies):
-                edits = self.edits(text, words, work.random(item, copy), params)
+                edits = self.edits(text, words, spans, work.random(item, copy), params)
                 made = _edited(text, edits)
                 if made in seen or not made.strip():
                     continue
@@ -71,7 +74,7 @@ class TextOperator(Processor):
                 work.drop(item, f"cannot be read: {work.unreadable[item]}")
 
 
-def _spans(annotations: Sequence[Annotation]) -> list[tuple[int, int]]:
+def _spans(annotations: Sequence[Annotation]) -> list[Span]:
     return [(p[START], p[END]) for one in annotations if START in (p := one.property or {}) and END in p]
 
 
@@ -93,7 +96,7 @@ def _followed(annotations: Sequence[Annotation], edits: Sequence[Edit]) -> list[
     return found
 
 
-def _chosen(words: Sequence[tuple[int, int]], draw: Generator, rate: float, shortest: int = 1) -> list[tuple[int, int]]:
+def _chosen(words: Sequence[Span], draw: Generator, rate: float, shortest: int = 1) -> list[Span]:
     fit = [word for word in words if word[1] - word[0] >= shortest]
     if not fit:
         return []
@@ -105,7 +108,9 @@ class TextTypos(TextOperator):
     id, name, description = "TextTypos", "Typing errors", "Exchanges two neighboring letters in some words."
     how = "letters exchanged"
 
-    def edits(self, text: str, words: Sequence[tuple[int, int]], draw: Generator, params: RateParams) -> list[Edit]:
+    def edits(
+        self, text: str, words: Sequence[Span], entities: Sequence[Span], draw: Generator, params: RateParams
+    ) -> list[Edit]:
         found = []
         for start, end in _chosen(words, draw, params.rate, shortest=4):
             at = int(draw.integers(start + 1, end - 2))
@@ -117,17 +122,19 @@ class WordDropout(TextOperator):
     id, name, description = "WordDropout", "Word dropout", "Leaves out some words; never all of them."
     how = "words left out"
 
-    def edits(self, text: str, words: Sequence[tuple[int, int]], draw: Generator, params: RateParams) -> list[Edit]:
+    def edits(
+        self, text: str, words: Sequence[Span], entities: Sequence[Span], draw: Generator, params: RateParams
+    ) -> list[Edit]:
         chosen = _chosen(words, draw, params.rate)
         if len(chosen) == len(words):
             chosen = chosen[:-1]
+        taken = {start for start, _ in (*entities, *(word for word in words if word not in chosen))}
         found: list[Edit] = []
         for start, end in chosen:
-            # One blank goes with the word, so that two do not stand side by side.
-            after = end + 1 if text[end : end + 1] == " " else end
-            found.append((start, after, ""))
-        spans = {word for word in words if word not in chosen}
-        return [edit for edit in found if not any(edit[0] < end and start < edit[1] for start, end in spans)]
+            # One blank goes with the word, so that two do not stand side by side; not one that is an entity's.
+            blank = text[end : end + 1] == " " and end not in taken
+            found.append((start, end + 1 if blank else end, ""))
+        return found
 
 
 class CaseParams(TextParams):
@@ -139,7 +146,9 @@ class LetterCase(TextOperator):
     params = CaseParams
     how = "letters in another case"
 
-    def edits(self, text: str, words: Sequence[tuple[int, int]], draw: Generator, params: CaseParams) -> list[Edit]:
+    def edits(
+        self, text: str, words: Sequence[Span], entities: Sequence[Span], draw: Generator, params: CaseParams
+    ) -> list[Edit]:
         changed = [(start, end, getattr(text[start:end], params.case)()) for start, end in words]
         return [one for one in changed if one[2] != text[one[0] : one[1]]]
 

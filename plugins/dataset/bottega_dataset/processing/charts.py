@@ -48,9 +48,11 @@ def distribution(
 ) -> tuple[dict[str, Any], Figure]:
     """A histogram; the median is marked. `label` names the axis, `of` what is counted."""
     found = np.asarray(values, np.float64)
-    if float(np.ptp(found)) == 0:  # one value: a bar around it
-        edges = np.array([found[0] - 0.5, found[0] + 0.5])
-        counts = np.array([found.size])
+    low, high = float(found.min()), float(found.max())
+    whole = high - low < bins and bool((found == np.round(found)).all())
+    if whole:  # a bar for each whole number, around it
+        edges = np.arange(low - 0.5, high + 1)
+        counts, _ = np.histogram(found, edges)
     else:
         counts, edges = np.histogram(found, min(bins, max(5, int(np.sqrt(found.size) * 2))))
     middle = float(np.median(found))
@@ -59,9 +61,13 @@ def distribution(
     made, axes = figure()
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_COLOR, edgecolor="white", linewidth=0.5)
     axes.axvline(middle, color="#dc2626", linestyle="--", linewidth=1.2, label=f"median {middle:.4g}{_unit(unit)}")
-    axes.set(title=title, xlabel=f"{label} [{unit}]" if unit else label, ylabel=f"number of {of}")
+    axes.set_title(title, loc="left")
+    axes.set(xlabel=f"{label} [{unit}]" if unit else label, ylabel=f"number of {of}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(min(low - 1, middle - 2), max(high + 1, middle + 2))
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     data = {
         "title": title,
         "label": label,
@@ -84,12 +90,14 @@ def bars(counts: Mapping[str, int], title: str, label: str, *, of: str = "sample
     made, axes = figure(height=max(2.4, 0.6 + 0.28 * len(shown)))
     names, numbers = [name for name, _ in shown][::-1], [number for _, number in shown][::-1]
     drawn = axes.barh(names, numbers, color=_COLOR)
+    axes.set_ylim(-0.9 if len(names) < 3 else -0.6, len(names) - (0.1 if len(names) < 3 else 0.4))
     axes.bar_label(drawn, padding=3, fontsize=8)
     axes.grid(axis="x", color="#e5e7eb", linewidth=0.8)
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title=title, xlabel=f"number of {of}", ylabel=label)
+    axes.set_title(title, loc="left")
+    axes.set(xlabel=f"number of {of}", ylabel=label)
     return {"title": title, "label": label, "counts": dict(ordered)}, made
 
 
@@ -118,7 +126,7 @@ def heat_map(x: ArrayLike, y: ArrayLike, title: str, xlabel: str, ylabel: str) -
     made, axes = figure(5.6, 4.6)
     axes.grid(visible=False)
     drawn = axes.imshow(counts, extent=(0, 1, 1, 0), cmap="Blues", aspect="equal", interpolation="nearest")
-    made.colorbar(drawn, ax=axes, label="number of boxes", shrink=0.85)
+    made.colorbar(drawn, ax=axes, label="number of objects", shrink=0.85)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return {"title": title, "grid": counts.astype(int).tolist()}, made
 

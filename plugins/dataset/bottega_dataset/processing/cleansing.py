@@ -162,7 +162,7 @@ class Silent(Processor):
 
 class MislabelParams(CleansingParams):
     action: Literal["drop", "flag"] = "flag"
-    margin: float = Field(0.0, ge=0, le=1)
+    margin: float = Field(0.3, ge=0, le=1)
     """How much more probable another label must be."""
 
 
@@ -174,7 +174,7 @@ class Mislabeled(Processor):
     needs = ("PIL", "numpy", "scipy", "sklearn")
 
     def process(self, work: Work, params: MislabelParams) -> None:
-        """Confident learning (Northcutt and others, 2021): each label's mean confidence in itself is its threshold."""
+        """By the probabilities of models that have not seen the sample (as confident learning does, Northcutt 2021)."""
         import numpy as np
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -193,10 +193,8 @@ class Mislabeled(Processor):
         folds = StratifiedKFold(5, shuffle=True, random_state=work.seed % 2**32)
         model = LogisticRegression(C=0.05, max_iter=1000)
         chances = cross_val_predict(model, rows, given, cv=folds, method="predict_proba")
-        limits = np.array([chances[given == at, at].mean() for at in range(len(names))])
-        allowed = np.where(chances >= limits, chances, -1.0)
-        for item, said, row, likely in zip(items, given, chances, allowed.argmax(1), strict=True):
-            if likely != said and row[likely] >= limits[likely] and row[likely] - row[said] > params.margin:
+        for item, said, row, likely in zip(items, given, chances, chances.argmax(1), strict=True):
+            if row[likely] - row[said] > params.margin:
                 reason = (
                     f"label '{names[said]}' is probably wrong: '{names[likely]}' has {row[likely]:.0%}, "
                     f"'{names[said]}' {row[said]:.0%}"

@@ -9,7 +9,6 @@ class TestMyOperator(ProcessorContract):
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -25,10 +24,11 @@ from bottega.testing.running import RunningPlatform, Tenant, wait_until
 from bottega_dataset.client import Datasets
 from bottega_dataset.extension_points import DatasetType, check
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.manifest import format_line, parse_line
+from bottega_dataset.manifest import format_line
 from bottega_dataset.processing.processors import TEMPLATES, Processor, Processors
-from bottega_dataset.processing.work import DELETED, RESERVED, Unreadable
-from bottega_dataset.processing.worker import REPORT, RESULTS, Task, TaskStep, process
+from bottega_dataset.processing.trial import TARGET, Trial, try_out
+from bottega_dataset.processing.work import DELETED, RESERVED
+from bottega_dataset.processing.worker import REPORT
 from bottega_dataset.sample import SampleRecord
 
 _TASKS = "/v2/{project_id}/processor-tasks"
@@ -64,40 +64,28 @@ class ProcessorContract:
     def kind(self, running: RunningPlatform) -> DatasetType:
         return Kinds.of_platform(running.platform("dataset")).of(self.code)
 
-    def run(self, running: RunningPlatform, folder: Path, *, broken: bool = False) -> dict[str, bytes]:
-        """As the worker does it. Returns the files it wrote, by their names.
+    def run(self, running: RunningPlatform, folder: Path, *, broken: bool = False) -> Trial:
+        """As the worker does it.
 
         :param broken: one more sample's object is cut off, and one's is not there.
         """
-        processor, kind = self.processor(running), self.kind(running)
-        given = [
-            (replace(one, source=one.source.replace("{bucket}", "pets")), content) for one, content in self.samples()
-        ]
-        contents: dict[str, bytes | Unreadable] = {r.source: c for r, c in given if c is not None}
-        records = [record for record, _ in given]
-        if broken:
-            stored = next((r for r, c in given if c is not None), None)
-            if stored is not None:
-                stem, dot, suffix = stored.source.rpartition(".")
-                cut, gone = f"{stem}-cut{dot}{suffix}", f"{stem}-gone{dot}{suffix}"
-                contents |= {cut: (contents[stored.source] or b"")[:40], gone: Unreadable("there is no such object")}  # type: ignore[index]  # bytes, as chosen
-                records += [replace(stored, source=cut, id=None), replace(stored, source=gone, id=None)]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "input.manifest").write_bytes(b"".join(format_line(record) for record in records))
-        name = f"{type(processor).__module__}:{type(processor).__qualname__}"
-        task = Task(
-            steps=[TaskStep(processor=name, params=dict(self.params))],
-            seed=7,
+        kind = self.kind(running)
+        given = [(replace(one, source=one.source.replace("{bucket}", "pets")), data) for one, data in self.samples()]
+        stored = next(((record, data) for record, data in given if data is not None), None)
+        if broken and stored is not None:
+            record, data = stored
+            stem, dot, suffix = record.source.rpartition(".")
+            given.append((replace(record, source=f"{stem}-cut{dot}{suffix}", id=None), data[:40]))
+            given.append((replace(record, source=f"{stem}-gone{dot}{suffix}", id=None), None))
+        return try_out(
+            folder,
+            [(type(self.processor(running)), self.params)],
+            given,
             sample_type=kind.sample_type,
             annotation_type=kind.annotation_type,
-            target="s3://pets/out/",
-            manifest="out.manifest" if TEMPLATES[self.template].makes_samples else "",
-            largest_mb=64,
-            cache_mb=0,
+            seed=7,
+            makes_samples=TEMPLATES[self.template].makes_samples,
         )
-        process(task, folder, lambda paths: [contents[path] for path in paths])
-        kept = [path for part in ("report", "result") for path in sorted((folder / part).rglob("*")) if path.is_file()]
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
     def test_it_describes_itself(self, running: RunningPlatform, tenant: Tenant) -> None:
         items = tenant.client.get(_TASKS + "/items")["items"]
@@ -146,8 +134,7 @@ class ProcessorContract:
 
     def test_what_cannot_be_read_does_not_end_it(self, running: RunningPlatform, tmp_path: Path) -> None:
         stored = any(content is not None for _, content in self.samples())
-        files = self.run(running, tmp_path, broken=True)
-        self._check_result(running, files, len(self.samples()) + (2 if stored else 0))
+        self._check_result(running, self.run(running, tmp_path, broken=True), len(self.samples()) + 2 * stored)
 
     def test_a_task_gives_its_result(self, tenant: Tenant, bucket: str) -> None:
         given = [(replace(r, source=r.source.replace("{bucket}", bucket)), c) for r, c in self.samples()]
@@ -189,29 +176,22 @@ class ProcessorContract:
             "seed": 7,
         }
 
-    def _check_result(self, running: RunningPlatform, files: Mapping[str, bytes], count: int) -> None:
-        report = json.loads(files[f"report/{REPORT}"])
-        assert report["origin"] == count
+    def _check_result(self, running: RunningPlatform, done: Trial, count: int) -> None:
+        assert done.report["origin"] == count
         if not TEMPLATES[self.template].makes_samples:
-            assert report["findings"], "an analysis finds something"
+            assert done.findings, "an analysis finds something"
             return
-        lines = [json.loads(line) for line in files[f"report/{RESULTS}"].splitlines()]
-        assert len(lines) == count + report["added"]
-        assert [line for line in lines if line["property"] != RESERVED and not line["notes"]] == [], (
-            "what becomes of a sample has a reason"
-        )
-        assert all(note["reason"] for line in lines for note in line["notes"])
+        assert len(done.results) == count + done.report["added"]
+        changed = [line for line in done.results if line["property"] != RESERVED]
+        assert [line for line in changed if not line["notes"]] == [], "what becomes of a sample has a reason"
+        assert all(note["reason"] for line in done.results for note in line["notes"])
         kind = self.kind(running)
-        kept = [check(kind, parse_line(line)) for line in files["result/out.manifest"].splitlines()]
-        assert [r.source for r in kept] == [line["new"] for line in lines if line["property"] != DELETED]
-        written = {f"s3://pets/out/{name.removeprefix('result/')}" for name in files if "/data/" in name}
-        made = {r.source for r in kept if r.source.startswith("s3://pets/out/")}
-        assert made <= written, "the result names objects that were not written"
+        kept = [check(kind, record).source for record in done.records]
+        assert kept == [line["new"] for line in done.results if line["property"] != DELETED]
+        written = {TARGET + name.removeprefix("result/") for name in done.files}
+        assert {source for source in kept if source.startswith(TARGET)} <= written, "objects are named but not written"
 
     @staticmethod
-    def _without_times(files: Mapping[str, bytes]) -> dict[str, Any]:
-        kept: dict[str, Any] = dict(files)
-        report = json.loads(files[f"report/{REPORT}"])
-        for one in report["operators"]:
-            del one["seconds"]
-        return kept | {f"report/{REPORT}": report}
+    def _without_times(done: Trial) -> dict[str, Any]:
+        operators = [{**one, "seconds": 0} for one in done.report["operators"]]
+        return {**done.files, f"report/{REPORT}": {**done.report, "operators": operators}}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bottega.hookspecs import hookimpl
 from bottega_dataset.processing.processors import AUDIO, IMAGE, TEXT, VALIDATION, Params, Processor
-from bottega_dataset.processing.work import Item, Work
+from bottega_dataset.processing.work import DELETED, Item, Work
 from bottega_dataset.sample import CONTENT, Annotation
 
 _START_INDEX, _END_INDEX = "@modelarts:start_index", "@modelarts:end_index"
@@ -69,6 +69,8 @@ class MetaValidation(Processor):
             if width < params.min_width or height < params.min_height:
                 least = f"{params.min_width} x {params.min_height}"
                 self._refuse(work, item, f"it has {width} x {height} pixels; {least} are needed", params)
+            if item.outcome == DELETED:
+                continue
             kept: list[Annotation] = []
             outside = 0
             for one in item.record.annotations:
@@ -83,7 +85,8 @@ class MetaValidation(Processor):
                 if inside is not None and params.annotations == "clip":
                     kept.append(image_shapes.with_shape(one, inside))
             self._reduce(work, item, kept, outside, f"outside of the picture of {width} x {height} pixels", params)
-            self._shrink(work, item, image, params)
+            if item.outcome != DELETED:
+                self._shrink(work, item, image, params)
 
     def _shrink(self, work: Work, item: Item, image: Any, params: ValidationParams) -> None:
         from bottega_dataset.processing import image_shapes, images
@@ -133,7 +136,7 @@ class MetaValidation(Processor):
     def _reduce(
         self, work: Work, item: Item, kept: list[Annotation], outside: int, where: str, params: ValidationParams
     ) -> None:
-        if not outside:
+        if not outside or item.outcome == DELETED:
             return
         what = f"{outside} annotation{'s' if outside > 1 else ''} {where}"
         if params.annotations == "keep":
