@@ -103,6 +103,18 @@ def crc(data: bytes) -> str:
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("crc32c", "4waSgw=="), ("crc64nvme", "rosUhgp5mIg=")],  # of 123456789, as their definitions give it
+)
+def test_the_other_sums_of_s3_are_verified(tenant: Tenant, bucket: str, name: str, right: str) -> None:
+    wrong = base64.b64encode(bytes(len(base64.b64decode(right)))).decode()
+    for value, status in ((right, 200), (wrong, 400)):
+        trailer = f"x-amz-checksum-{name}:{value}"
+        answer = Framed(tenant, bucket, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", b"123456789", trailer).put()
+        assert (answer.status_code, "<Code>BadDigest</Code>" in answer.text) == (status, status == 400), answer.text
+
+
 def test_framed_uploads_with_a_trailer_are_taken(tenant: Tenant, bucket: str, mine: Any) -> None:
     data = bytes(range(251)) * 2000
     trailer = f"x-amz-checksum-crc32:{crc(data)}"
