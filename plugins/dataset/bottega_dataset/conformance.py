@@ -247,7 +247,7 @@ class ExporterContract:
             task = datasets.export("mine", f"/{bucket}/out/{images}/", format=self.export_format, export_images=images)
             problems = list(datasets.export_problems("mine", task["task_id"]))
             assert (problems, task["finished_sample_count"]) == ([], len(given)), "all of it can be carried"
-            report = json.loads(tenant.objects.get(f"s3:/{task['export_path']}export.json"))
+            report = json.loads(tenant.objects.get(f"s3:/{task['export_path'].rstrip('/')}.export.json"))
             assert (report["format"], report["samples"], report["left_out"]) == (self.export_format, len(given), 0)
             name = f"again-{images}"
             datasets.create(name, f"/{bucket}/again/{images}/", dataset_type=self.code)

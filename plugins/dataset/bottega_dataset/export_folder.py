@@ -60,13 +60,15 @@ class ExportFolder:
             return record.source.removeprefix(self._origin)
         return f"{record.id}-{record.source.rpartition('/')[2]}"
 
-    def name_of(self, record: SampleRecord) -> str:
+    def name_of(self, record: SampleRecord, within: str | None = None) -> str:
         """A name such as ``cats/1.jpg``. No two differ in their suffix only: a file of annotations may stand beside.
 
         The same samples in the same order get the same names.
+
+        :param within: the folder to name it in, with its ``/``; without one its place in the input folder.
         """
-        inside = record.source.startswith(self._origin) if self._origin else False
-        name = record.source.removeprefix(self._origin) if inside else record.source.rpartition("/")[2]
+        inside = record.source.startswith(self._origin) if self._origin and within is None else False
+        name = record.source.removeprefix(self._origin) if inside else (within or "") + record.source.rpartition("/")[2]
         suffix = PurePosixPath(name).suffix
         stem = name.removesuffix(suffix)
         mark = int.from_bytes(blake2b(stem.encode(), digest_size=8).digest(), "big")

@@ -27,8 +27,8 @@ from bottega_dataset.snapshot import ManifestFile
 from bottega_dataset.tasks import Running
 
 MANIFEST = "manifest"
-REPORT = "export.json"
-"""Stored last: a folder that has it is whole."""
+REPORT = ".export.json"
+"""What the name of the report ends with, which is stored last and beside the folder: one that has it is whole."""
 _TELL_S = 1.0
 
 
@@ -117,7 +117,8 @@ class Exports:
             await folder.finish()
             async with self._platform.database.transaction() as tx:
                 await running.commit(tx, **follower.news())
-            await folder.put({REPORT: self._report(task)})
+            report = ObjectPath(path.bucket, path.key.rstrip("/") + REPORT)
+            await self._platform.objects.put(report, self._report(task), "application/json")
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, progress=1.0, state="completed")
 

@@ -355,3 +355,40 @@ class TestReadingHuggingFace(ImporterContract):
             "train/state.json": b"{}",
             "train/data-00000-of-00001.arrow": out.getvalue(),
         }
+
+
+class TestFolderOfImages(OfImages):
+    export_format, code, size = "dir", 0, None
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [Annotation("image_classification", "cat")], [Annotation("image_classification", "dog")], []
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        both = [Annotation("image_classification", "cat"), Annotation("image_classification", "dog")]
+        return [SampleRecord(folder + "d.png", both), SampleRecord(folder + "missing.png")]
+
+
+class TestFolderOfBoxes(OfImages):
+    export_format = "dir"
+
+    def annotations(self) -> Sequence[Sequence[Annotation]]:
+        return [BOX, VOC], [POLYGON, CIRCLE], []
+
+
+class TestFolderOfTexts(OfTexts):
+    export_format, code = "dir", 100
+    said = TestCsvTexts.said
+
+    def misfits(self, folder: str) -> Sequence[SampleRecord]:
+        return [SampleRecord("content://two\nlines")]
+
+
+class TestFolderOfSpeech(ExporterContract):
+    export_format, code = "dir", 201
+
+    def objects(self) -> Mapping[str, bytes]:
+        return {"a.wav": b"", "b.wav": b""}
+
+    def samples(self, folder: str) -> Sequence[SampleRecord]:
+        said = [Annotation("audio_content", "", {"@modelarts:content": "How are you?"})]
+        return [SampleRecord(folder + "a.wav", said), SampleRecord(folder + "b.wav")]

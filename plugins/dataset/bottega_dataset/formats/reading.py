@@ -24,7 +24,6 @@ from bottega_dataset.sample import BadSample, Chunk, Problem, SampleRecord
 
 CHUNK = 1000
 SHOWN = 200
-REPORT = "export.json"
 _MOST_FILES = 10_000
 _LISTED_AT_ONCE = 200
 _AT_ONCE = 16
@@ -181,7 +180,7 @@ async def files(store: ObjectStore, path: ObjectPath, suffixes: tuple[str, ...])
             pass
     found = []
     async for info in store.list(path.folder):
-        if info.path.key.lower().endswith(suffixes) and info.path.name != REPORT:
+        if info.path.key.lower().endswith(suffixes):
             found.append(info)
             if len(found) > _MOST_FILES:
                 raise Invalid(f"more than {_MOST_FILES} {' or '.join(suffixes)} files lie under {path.folder}")
