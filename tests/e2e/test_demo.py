@@ -29,6 +29,7 @@ def test_the_whole_job_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     for shown in (
         "1797 samples, 1597 labeled; version V001",
+        "labels saved: 1",
         "an hour of it costs 0.40 CNY",
         "permissions are needed, none is missing",
         "confusion matrix",
@@ -39,6 +40,7 @@ def test_the_whole_job_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
         "CNY (exactly 0.0",
         "Someone who may not delete is refused",
         "createModelArtsTrainJob",
+        "createAutoLabelingTask",
         "permissions are missing, such as",
         "obs:object:GetObject because the code is read from algorithm.code_dir",
         "Deny modelarts:*:*delete*",

@@ -25,6 +25,7 @@ from bottega_demo.stage import Stage, StepFailed, expect
 
 ACCURACY = 0.97
 PREDICTIONS = 200
+CERTAIN = 0.9
 FLAVOR = "local.medium"
 _V2, _V1 = "/v2/{project_id}", "/v1/{project_id}"
 _JOBS = f"{_V2}/training-jobs"
@@ -47,6 +48,7 @@ class MainJob:
         self.show_plugins()
         self.store_pictures()
         self.make_dataset()
+        self.label_the_rest()
         self.train()
         self.convert()
         self.register()
@@ -113,6 +115,32 @@ class MainJob:
             self.stage.say(
                 f"{counted[0]} samples, {counted[1]} labeled; version {version['version_name']}, split 80/20"
             )
+
+    def label_the_rest(self) -> None:
+        with self.stage.step(f"Let the platform label the {PREDICTIONS} pictures that have no label"):
+            where = f"{_V2}/datasets/{self.dataset_id}"
+            task_id = self.client.post(f"{where}/tasks", {"task_type": "auto-label"})["task_id"]
+            task: dict[str, Any] = {}
+
+            def labeled() -> tuple[bool, str]:
+                task.update(self.client.get(f"{where}/tasks/{task_id}"))
+                expect(task["status"] not in (2, 5), f"the labeling failed: {task['error_msg']}")
+                return task["status"] == 3, f"{task['progress']:.0f}% {task['message']}"
+
+            self.stage.wait("labeling", labeled)
+            where = f"{where}/auto-annotations/samples"
+            truth = {digit.name: digit.label for digit in self.truth}
+            sure = self.client.get(where, {"low_score": CERTAIN, "limit": 1000})["samples"]
+            right = sum(one["labels"][0]["name"] == truth[one["sample_name"]] for one in sure)
+            confirmed = self.client.post(f"{where}/confirm", {"all": True, "low_score": CERTAIN})
+            saved = confirmed["confirmed_sample_count"]
+            self.stage.say(
+                f"learned with {task['result']['method']}; {task['annotated_sample_count']} suggestions, {saved} of "
+                f"them with a confidence of at least {CERTAIN} confirmed, {right} rightly"
+            )
+            self.stage.say(f"[green]labels saved: {saved} of {PREDICTIONS} ({saved / PREDICTIONS:.0%})[/]")
+            expect(saved >= 0.7 * PREDICTIONS, f"only {saved} labels were saved")
+            expect(right >= 0.97 * saved, f"{saved - right} of {saved} labels are wrong")
 
     def train(self) -> None:
         with self.stage.step("Train a small convolutional network with PyTorch"):

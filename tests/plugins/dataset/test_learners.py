@@ -6,6 +6,7 @@ import io
 import json
 import wave
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from bottega_dataset.learner_conformance import LearnerContract
 from bottega_dataset.learners.image import ImageLearner
+from bottega_dataset.learners.named_entity import NamedEntityLearner
 from bottega_dataset.learners.sound import SoundLearner
 from bottega_dataset.learners.table import TableLearner
 from bottega_dataset.learners.text import TextLearner
@@ -102,3 +104,46 @@ class TestSounds(Classes):
             out.setparams((1, 2, rate, 0, "NONE", ""))
             out.writeframes((np.clip(heard, -1, 1) * 20000).astype("<i2").tobytes())
         return f"s3://bucket/{number}.wav", file.getvalue()
+
+
+PEOPLE = ["Anna", "Bernd", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Klara", "Lukas", "Nils"]
+PLACES = ["Berlin", "Bonn", "Bremen", "Essen", "Fulda", "Gera", "Halle", "Jena", "Kassel", "Mainz", "Passau", "Trier"]
+
+
+class TestNamedEntities(LearnerContract):
+    learner, code, broken = NamedEntityLearner, 101, b"\xff\xfe\xff"
+
+    def text(self, rng: np.random.Generator, who: list[str], where: list[str]) -> tuple[str, list[Annotation]]:
+        """A synthetic sentence with a person, a place, or both; what they are is said by the words around them."""
+        parts, said = ["Yesterday"], []
+        for label, names, forms in (
+            ("person", who, ("Mrs {} said so", "Mr {} was late", "we asked Mr {} again")),
+            ("place", where, ("trains to {} stopped", "it rained in {} all day", "he lives in {} now")),
+        ):
+            if rng.random() < 0.7:
+                name, form = str(rng.choice(names)), str(rng.choice(forms))
+                start = len(" ".join(parts)) + 1 + form.index("{")
+                parts.append(form.format(name))
+                place = {"@modelarts:start_index": start, "@modelarts:end_index": start + len(name)}
+                said.append(Annotation("text_entity", label, place))
+        return " ".join(parts) + ".", said
+
+    def labeled(self) -> Sequence[tuple[SampleRecord, bytes]]:
+        rng = np.random.default_rng(0)
+        made = [self.text(rng, PEOPLE[:9], PLACES[:9]) for _ in range(30)]
+        return [(SampleRecord(f"content://{text}", said), text.encode()) for text, said in made]
+
+    def unlabeled(self) -> Sequence[tuple[SampleRecord, bytes, set[str]]]:
+        rng = np.random.default_rng(1)
+        made = [self.text(rng, PEOPLE[9:], PLACES[9:]) for _ in range(20)]
+        return [(SampleRecord(f"content://{t}"), t.encode(), {a.name for a in said}) for t, said in made]
+
+    def test_it_finds_names_it_has_never_seen_to_the_character(self) -> None:
+        rng = np.random.default_rng(2)
+        lesson = self.lesson("text_entity")
+        texts = [self.text(rng, PEOPLE[9:], PLACES[9:]) for _ in range(20)]
+        new = replace(lesson, unlabeled=[text for text, _ in texts])
+        found = NamedEntityLearner().suggest(new).suggestions
+        assert {(a.name, str(a.property)) for some in found for a in some} == {
+            (a.name, str(a.property)) for _, some in texts for a in some
+        }

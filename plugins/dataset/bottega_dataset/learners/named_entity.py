@@ -1,0 +1,67 @@
+"""Learner of named entities: words judged by their form and their neighbors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bottega.hookspecs import hookimpl
+from bottega_dataset.learners.classification import ACTIVE_LEARNING, missing_library
+from bottega_dataset.learners.text import TextLearner, text_of
+from bottega_dataset.sample import Annotation, SampleRecord
+
+if TYPE_CHECKING:
+    from bottega_dataset.learner import Answers, Learner, Lesson
+
+_START, _END = "@modelarts:start_index", "@modelarts:end_index"
+_LEAST = 0.3
+"""Less certain entities are not suggested."""
+
+
+class NamedEntityLearner:
+    id = "learner-named-entity"
+    dataset_types = frozenset({101})
+    minimum_labels = 1
+    minimum_samples = 5
+
+    def missing(self) -> str:
+        return missing_library("sklearn")
+
+    def open(self, record: SampleRecord, data: bytes) -> str:
+        return text_of(record, data)
+
+    def features(self, opened: Sequence[str], backbone: str | None) -> Any:
+        return TextLearner().features(opened, backbone)
+
+    def figures(self, opened: str) -> Mapping[str, float]:
+        return {}
+
+    def suggest(self, lesson: Lesson) -> Answers:
+        from bottega_dataset.learner import Answers
+        from bottega_dataset.learning.entities import Entity, Tagger, measured
+
+        known = [
+            [Entity(int(a.property[_START]), int(a.property[_END]), a.name) for a in some if a.property]
+            for some in lesson.annotations
+        ]
+        f1 = measured(lesson.labeled, known, lesson.seed)
+        lesson.report(0.5)
+        tagger = Tagger(lesson.labeled, known, lesson.seed)
+        suggestions, doubts = [], []
+        for number, text in enumerate(lesson.unlabeled):
+            found, doubt = tagger.find(text)
+            suggestions.append([_annotation(one, lesson.annotation_type) for one in found if one.confidence >= _LEAST])
+            doubts.append(doubt)
+            if number % 500 == 0:
+                lesson.report(0.5 + 0.5 * number / len(lesson.unlabeled))
+        return Answers(suggestions, doubts, f1, "words and their neighbors; F1 of whole entities")
+
+
+def _annotation(one: Any, kind: str) -> Annotation:
+    place = {_START: one.start, _END: one.end}
+    return Annotation(kind, one.label, place, annotated_by=ACTIVE_LEARNING, confidence=one.confidence)
+
+
+@hookimpl
+def bottega_dataset_learners() -> Iterable[Learner]:
+    return [NamedEntityLearner()]
