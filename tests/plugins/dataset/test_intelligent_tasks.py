@@ -67,6 +67,7 @@ def test_what_cannot_begin_says_why(
         ({"task_type": "auto-label", "model_id": "m"}, "auto-label takes no model"),
         ({"task_type": "pre-label"}, "pre-label takes one model"),
         ({"task_type": "pre-label", "model_id": "m"}, "there is no model 'm' in this project"),
+        ({"task_type": "pre-label", "config": {"model_name": "m", "model_version": "1"}}, "there is no model 'm 1'"),
         ({"task_type": "pre-label", "config": {"model_path": "nothing"}}, "config.model_path"),
         ({**learn, "config": {"confidence_scope": "0.9-0.1"}}, "confidence_scope '0.9-0.1'"),
         ({**learn, "config": {"flavor": {"code": "none.such"}}}, "flavor 'none.such'"),

@@ -103,26 +103,31 @@ class IntelligentPlanner:
         return self._platform.workloads.flavor(wanted, "dataset").id
 
     async def _model(self, caller: Caller, body: NewTask, needs: list[Need]) -> UsersModel | None:
-        model_id, path = body.model_id or body.config.model_id, body.config.model_path
+        config = body.config
+        model_id, path = body.model_id or config.model_id, config.model_path
+        by_name = config.model_name if not model_id else None
         if body.task_type != PRE_LABEL:
-            if model_id or path:
+            if model_id or path or by_name:
                 raise Invalid(f"{body.task_type} takes no model; task_type pre-label does")
             return None
-        if bool(model_id) == bool(path):
+        if bool(model_id or by_name) == bool(path):
             raise Invalid("pre-label takes one model: give model_id, or config.model_path, a folder with its package")
         if path:
             folder = ObjectPath.parse(path, "config.model_path").folder
             needs += Need.path(folder, "the model is read from config.model_path")
             return UsersModel(folder)
+        mine = select(Resource).where(
+            Resource.plugin == "serving",
+            Resource.kind == "model",
+            Resource.project_id == caller.project_id,
+            col(Resource.deleted_at).is_(None),
+        )
+        named = f"{by_name} {config.model_version}"
         async with self._platform.database.read() as session:
-            resource = await session.get(Resource, model_id)
-        if (
-            resource is None
-            or resource.deleted_at is not None
-            or (resource.plugin, resource.kind, resource.project_id) != ("serving", "model", caller.project_id)
-            or resource.workspace_id in closed_to_caller()
-        ):
-            raise Invalid(f"model_id: there is no model '{model_id}' in this project")
+            query = mine.where(Resource.name == named) if by_name else mine.where(Resource.id == model_id)
+            resource = (await session.exec(query)).first()
+        if resource is None or resource.workspace_id in closed_to_caller():
+            raise Invalid(f"there is no model '{named if by_name else model_id}' in this project")
         location = resource.properties.get("location")
         if resource.status != "published" or not location:
             raise Invalid(f"model '{resource.name}' cannot be used: it is {resource.status}; import it again")

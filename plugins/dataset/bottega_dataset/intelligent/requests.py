@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bottega_dataset.requests import Body, SampleLabelBody
+from bottega_dataset.requests import Body, ExportParams, SampleLabelBody
 
 TaskType = Literal["auto-label", "pre-label", "auto-grouping"]
 
@@ -16,15 +16,65 @@ class Flavor(Body):
 
 
 class ChosenSample(Body):
+    """An unlabeled sample the task is about; `sample_id` says which."""
+
     sample_id: str = Field(pattern="^[0-9a-f]{32}$")
+    labels: list[SampleLabelBody] | None = None
+    metadata: dict[str, Any] | None = None
+    sample_type: int | None = None
+    sample_usage: str | None = None
+    source: str | None = None
+    worker_id: str | None = None
 
 
-class SmartTaskConfig(Body):
-    """Of the vendor's fields those that mean something here; `model_path`, `seed` and `ranked` are ours.
+class InfConfig(Body):
+    envs: dict[str, str] = Field(default_factory=dict)
+    instance_count: int | None = None
+    model_id: str | None = None
+    specification: str | None = None
+    weight: int | None = None
+
+
+class TrainingParameter(Body):
+    label: str | None = None
+    value: str | None = None
+
+
+class VendorConfig(Body):
+    """Fields of the vendor's ``SmartTaskConfig`` that its clients send and that have no meaning here: what they tune
+    (its training service, its deployment of models, its pools) is not how tasks work on this platform."""
+
+    collect_rule: str | None = None
+    collect_sample: bool | None = None
+    engine_name: str | None = None
+    export_format: int | None = None
+    export_params: ExportParams | None = None
+    inf_cluster_id: str | None = None
+    inf_config_list: list[InfConfig] = Field(default_factory=list)
+    inf_output: str | None = None
+    infer_result_output_dir: str | None = None
+    log_url: str | None = None
+    manifest_path: str | None = None
+    model_parameter: str | None = None
+    output_dir: str | None = None
+    parameters: list[TrainingParameter] = Field(default_factory=list)
+    pool_id: str | None = None
+    property: str | None = None
+    req_uri: str | None = None
+    result_type: int | None = Field(None, ge=0, le=1)
+    time: str | None = None
+    train_data_path: str | None = None
+    train_url: str | None = None
+    version_format: str | None = None
+    worker_server_num: int | None = None
+
+
+class SmartTaskConfig(VendorConfig):
+    """What a task is told. `model_path`, `seed` and `ranked` are ours.
 
     `confidence_scope` (``0.00-0.50``) is the span of confidences that makes a sample a hard example; `stop_time` is in
     minutes; `samples` are the unlabeled samples to look at, all without it; `ranked` how many samples get a place in
-    the order of labeling.
+    the order of labeling; `model_name` and `model_version` name a model as `model_id` does.
     """
 
     name: str = Field("", max_length=100)
@@ -33,6 +83,8 @@ class SmartTaskConfig(Body):
     confidence_scope: str = "0.00-0.50"
     flavor: Flavor = Field(default_factory=Flavor)
     model_id: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
     model_path: str | None = None
     n_clusters: int | None = Field(None, ge=1, le=1000)
     ambiguity: bool = False

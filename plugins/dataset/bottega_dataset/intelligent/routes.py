@@ -187,6 +187,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         search_conditions: str | None = None,
         order: Literal["asc", "desc"] = "desc",
         sort_by: SortBy = "sample",
+        process_parameter: str | None = None,
         preview: bool = False,
         page: Page = paging(maximum=1000),
         caller: Caller = requires(_SEE, _DATASET),
@@ -194,6 +195,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         """The samples automatic labeling has labeled and nobody has confirmed yet.
 
         `sort_by` ``score`` sorts by confidence; ``learning`` gives those first that teach most when labeled by hand.
+        `process_parameter` (the vendor's resizing of previews) changes nothing: previews are the objects themselves.
         """
         wanted = Wanted.of(from_search(search_conditions, SampleFilter()), label_name, low_score, high_score)
         async with platform.database.read() as session:
