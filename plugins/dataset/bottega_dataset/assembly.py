@@ -13,6 +13,7 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.publishing import Publishing
+from bottega_dataset.similarity import Signing
 from bottega_dataset.sync import Sync, Watch
 from bottega_dataset.tasks import Tasks
 from bottega_dataset.team.allocating import Allocating
@@ -43,6 +44,7 @@ class Assembly:
         performers = {
             **dict.fromkeys(TASK_TYPES, intelligent.perform),
             "import": imports.perform,
+            "signatures": Signing(platform, kinds).perform,
             "sync": Sync(platform, kinds, imports).perform,
             "export": exports.perform,
             "publish": publishing.perform,

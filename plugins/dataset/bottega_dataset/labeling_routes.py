@@ -19,11 +19,9 @@ from bottega_dataset.events import LabelsChanged, SamplesLabeled
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.labeling import Author, Change, Edit, Outcome, Stale
-from bottega_dataset.query import SampleFilter
 from bottega_dataset.requests import BatchUpdate, SampleLabelBody, SampleLabelsBody, SampleLabelsList, UndoBody
 from bottega_dataset.sample import HUMAN, Annotation, BadSample
-from bottega_dataset.sample_routes import ANNOTATIONS, DATASET, SAMPLES, missing_sample, sample_id_of
-from bottega_dataset.search import alternatives
+from bottega_dataset.sample_routes import ANNOTATIONS, DATASET, SAMPLES, missing_sample, sample_id_of, wanted_by
 
 _UPDATE, _LIST = "modelarts:dataset:updateSamples", "modelarts:dataset:listSamples"
 
@@ -164,13 +162,11 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
 async def _chosen(session: AsyncSession, dataset: Dataset, body: BatchUpdate) -> tuple[list[int], list[bytes]]:
     """The keys of the samples a batch is for, and the ids of those named that do not exist. Raises Invalid."""
-    if bool(body.samples) == (body.search_conditions is not None or bool(body.sample_state)):
-        raise Invalid("name either samples, or search_conditions or a sample_state that all are to fit")
+    wanted = await wanted_by(session, dataset, body)
     if body.samples:
         ids = [sample_id_of(text) for text in dict.fromkeys(body.samples)]
         known = await samples.by_id(session, dataset, ids)
         return [key for key, _ in known.values()], [one for one in ids if one not in known]
-    wanted = alternatives(body.search_conditions or [], SampleFilter(state=body.sample_state))
     keys = await pages.matching(session, dataset, wanted, labeling.MOST + 1)
     if len(keys) > labeling.MOST:
         raise Invalid(

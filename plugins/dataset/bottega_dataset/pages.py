@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Select, and_, func, text
+from sqlalchemy import Select, and_, func, or_, text
 from sqlalchemy import select as select_rows
 from sqlalchemy import union as union_of
 from sqlmodel import col, select
@@ -23,6 +23,7 @@ from bottega_dataset.query import (
     SampleFilter,
     authors,
     conditions,
+    has,
     of_label,
     of_labels,
     of_quality,
@@ -217,9 +218,9 @@ class _Walk:
         bears = select_rows(other.c.sample_key).where(
             other.c.sample_key == _MINE.c.sample_key, other.c.label_key.in_(keys)
         )
-        if one.property:
-            # Of attributes only the samples' own walk knows; the labels' keys narrow it before.
-            return and_(bears.exists(), *of_labels(self._dataset, SampleFilter(labels=(one,))))
+        asked = [has(other.c.property, (name,), values) for name, values in one.property.items()]
+        if asked:
+            bears = bears.where(or_(*asked) if one.any_property else and_(*asked))
         return bears.exists()
 
     def _within(self, key: Any, first: int, last: int) -> Any:

@@ -17,11 +17,12 @@ from bottega_dataset.processing.planner import CREATE as CREATE_TASK
 from bottega_dataset.processing.planner import TASKS, ProcessingPlanner
 from bottega_dataset.processing.processors import Processors
 from bottega_dataset.processing.requests import NewTask
-from bottega_dataset.requests import NewDataset, NewExport, NewImport
+from bottega_dataset.requests import DataSource, Migration, NewDataset, NewExport, NewImport, OldJob
 
 CREATE, IMPORT, EXPORT = "modelarts:dataset:create", "modelarts:dataset:import", "modelarts:dataset:export"
 _LIST_IMPORTS, _LIST_EXPORTS = "modelarts:dataset:listImports", "modelarts:dataset:listExports"
 DATASETS = "/v2/{project_id}/datasets"
+MIGRATIONS = DATASETS + "/migrations"
 
 
 def folders_of(body: NewDataset) -> tuple[ObjectPath, ObjectPath | None]:
@@ -46,6 +47,29 @@ async def plan_dataset(caller: Caller, body: NewDataset) -> Plan:
     if data_path:
         needs += Need.path(data_path, "samples are imported from the input path")
     return Plan(needs=tuple(needs), workspace_id=body.workspace_id)
+
+
+def dataset_of(job: OldJob) -> NewDataset:
+    """What an old labeling job becomes."""
+    return NewDataset(
+        dataset_name=job.name,
+        dataset_type=job.type,
+        work_path=job.work_path,
+        data_sources=[DataSource(data_path=job.sources[0])],
+        description=job.description,
+        workspace_id=job.workspace_id,
+        import_annotations=job.manifest_path is None,
+    )
+
+
+async def plan_migration(caller: Caller, body: Migration) -> Plan:
+    """Raises Invalid for paths that cannot serve."""
+    needs: list[Need] = []
+    for job in body.jobs:
+        needs += (await plan_dataset(caller, dataset_of(job))).needs
+        for path in (*job.sources[1:], *([job.manifest_path] if job.manifest_path else [])):
+            needs += Need.path(ObjectPath.parse(path, "sources"), "what was labeled is imported")
+    return Plan(needs=tuple(needs), workspace_id=body.jobs[0].workspace_id)
 
 
 async def plan_import(caller: Caller, body: NewImport) -> Plan:
@@ -87,6 +111,7 @@ def planners(platform: Platform) -> list[Planner]:
         Planner(INTELLIGENT_TASKS, START, NewIntelligentTask, intelligent.plan),
         Planner(TASKS, CREATE_TASK, NewTask, processing.plan),
         Planner(DATASETS, CREATE, NewDataset, plan_dataset),
+        Planner(MIGRATIONS, CREATE, Migration, plan_migration),
         Planner(DATASETS + "/{dataset_id}/import-tasks", IMPORT, NewImport, plan_import),
         Planner(DATASETS + "/{dataset_id}/export-tasks", EXPORT, NewExport, plan_export),
     ]

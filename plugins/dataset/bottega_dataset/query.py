@@ -128,7 +128,7 @@ def of_sample(wanted: SampleFilter) -> list[ColumnElement[bool]]:
         value = col(Sample.extra)["property"]["@modelarts:hard_coefficient"].as_float()
         found += [col(Sample.extra).is_not(None), value >= wanted.coefficient[0], value <= wanted.coefficient[1]]
     if wanted.metadata:
-        properties = [_has(col(Sample.extra), ("property", key), values) for key, values in wanted.metadata.items()]
+        properties = [has(col(Sample.extra), ("property", key), values) for key, values in wanted.metadata.items()]
         found += [col(Sample.extra).is_not(None), or_(*properties) if wanted.any_metadata else and_(*properties)]
     if wanted.ids:
         found.append(col(Sample.sample_id).in_(wanted.ids))
@@ -158,7 +158,7 @@ def of_label(dataset: Dataset, one: LabelFilter, key: int | None = None) -> Colu
         keys = keys.where(Label.name == one.name) if one.name is not None else keys
         keys = keys.where(Label.type == one.type) if one.type is not None else keys
         found.append(col(AnnotationRow.label_key).in_(keys))
-    properties = [_has(col(AnnotationRow.property), (name,), values) for name, values in one.property.items()]
+    properties = [has(col(AnnotationRow.property), (name,), values) for name, values in one.property.items()]
     if properties:
         found.append(or_(*properties) if one.any_property else and_(*properties))
     return and_(*found) if found else col(AnnotationRow.sample_key).is_not(None)
@@ -188,7 +188,7 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _has(document: Any, path: tuple[str, ...], values: Sequence[str] | None) -> ColumnElement[bool]:
+def has(document: Any, path: tuple[str, ...], values: Sequence[str] | None) -> ColumnElement[bool]:
     """Whether a JSON document has a value at `path`: any, or one of `values` (numbers count as they are written)."""
     found = document
     for key in path:

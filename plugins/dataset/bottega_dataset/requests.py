@@ -159,10 +159,35 @@ class SampleChoice(Body):
     samples: list[str] = Field(default_factory=list, max_length=10_000)
     sample_state: str | None = None
     search_conditions: list[dict[str, Any]] | None = None
+    filter_id: str | None = None
 
 
 class SampleDeletion(SampleChoice):
     delete_source: bool = False
+
+
+class FilterBody(Body):
+    """A filter with a name; all of its conditions must hold."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
+    sample_state: str | None = None
+    search_conditions: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
+
+
+class OldJob(Body):
+    """A labeling job of the old data management: where its images lie, and the manifest of what was said of them."""
+
+    name: str
+    type: Literal[0, 1] = 0
+    sources: list[str] = Field(min_length=1, max_length=100)
+    manifest_path: str | None = None
+    work_path: str
+    description: str = ""
+    workspace_id: str | None = None
+
+
+class Migration(Body):
+    jobs: list[OldJob] = Field(min_length=1, max_length=100)
 
 
 class BatchUpdate(SampleChoice):

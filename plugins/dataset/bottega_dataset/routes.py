@@ -8,10 +8,13 @@ from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega_dataset import (
     dataset_routes,
+    filter_routes,
     import_upload,
     label_routes,
     labeling_routes,
+    migration_routes,
     sample_routes,
+    similarity_routes,
     statistics_routes,
     sync_routes,
     task_routes,
@@ -60,10 +63,13 @@ def router(platform: Platform) -> APIRouter:
     kinds = Kinds.of_platform(platform)
     routes = APIRouter()
     parts = (
+        migration_routes,  # its path would be a dataset's
         dataset_routes,
         label_routes,
         sample_routes,
         labeling_routes,
+        filter_routes,
+        similarity_routes,
         upload_routes,
         statistics_routes,
         sync_routes,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 
+from bottega.database import AsyncSession
 from bottega.errors import ApiError, Conflict, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
@@ -13,13 +15,13 @@ from bottega.platform import Platform
 from bottega_dataset import labels, pages, removal, samples, shapes, statistics, versions
 from bottega_dataset.comparing import page_of, row_of
 from bottega_dataset.datasets import Datasets
-from bottega_dataset.entities import Dataset, Sample
+from bottega_dataset.entities import Dataset, Sample, SavedFilter
 from bottega_dataset.events import SamplesDeleted
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.query import SampleFilter, span
-from bottega_dataset.requests import SampleDeletion
-from bottega_dataset.search import alternatives, from_search
+from bottega_dataset.requests import SampleChoice, SampleDeletion
+from bottega_dataset.search import alternatives, from_search, narrowed
 
 ANNOTATIONS = "/v2/{project_id}/datasets/{dataset_id}/data-annotations"
 SAMPLES = ANNOTATIONS + "/samples"
@@ -45,6 +47,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         version_id: str | None = None,
         after_sample_id: str | None = None,
         cursor: str | None = None,
+        filter_id: str | None = None,
         count: pages.Count | None = None,
         page: Page = paging(maximum=1000),
         caller: Caller = requires(_LIST, DATASET),
@@ -67,6 +70,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             dataset, kind = found.dataset, kinds.of(found.dataset.dataset_type)
+            if filter_id:
+                wanted = applied(await saved_filter(session, dataset, filter_id), wanted)
             after = _key_of(dataset, cursor) if cursor else None
             if after_sample_id:
                 after = (await samples.get(session, dataset, sample_id_of(after_sample_id))).key
@@ -154,13 +159,37 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     return routes
 
 
-async def chosen_ids(session: Any, dataset: Dataset, body: SampleDeletion) -> list[bytes]:
+async def saved_filter(session: AsyncSession, dataset: Dataset, filter_id: str) -> SavedFilter:
+    """Raises NotFound."""
+    row = await session.get(SavedFilter, filter_id)
+    if row is None or row.dataset_key != dataset.key:
+        raise NotFound(f"the dataset has no filter '{filter_id}'")
+    return row
+
+
+def applied(saved: SavedFilter, base: SampleFilter) -> SampleFilter:
+    """`base`, narrowed by all that a saved filter asks."""
+    for one in saved.conditions:
+        base = narrowed(base, one)
+    return replace(base, state=saved.sample_state) if saved.sample_state else base
+
+
+async def wanted_by(session: AsyncSession, dataset: Dataset, body: SampleChoice) -> list[SampleFilter]:
+    """The filters of which one must hold. Raises Invalid when the body names samples as well, or nothing at all."""
+    by_filter = body.search_conditions is not None or bool(body.sample_state) or body.filter_id is not None
+    if bool(body.samples) == by_filter:
+        raise Invalid("name either samples, or search_conditions, a sample_state or a filter_id that all are to fit")
+    base = SampleFilter(state=body.sample_state)
+    if body.filter_id:
+        base = applied(await saved_filter(session, dataset, body.filter_id), base)
+    return alternatives(body.search_conditions or [], base)
+
+
+async def chosen_ids(session: AsyncSession, dataset: Dataset, body: SampleDeletion) -> list[bytes]:
     """The samples a body names, or those its conditions fit. Raises Invalid unless it does one of these."""
-    if bool(body.samples) == (body.search_conditions is not None or bool(body.sample_state)):
-        raise Invalid("name either samples, or search_conditions or a sample_state that all are to fit")
+    wanted = await wanted_by(session, dataset, body)
     if body.samples:
         return [sample_id_of(text) for text in dict.fromkeys(body.samples)]
-    wanted = alternatives(body.search_conditions or [], SampleFilter(state=body.sample_state))
     keys = await pages.matching(session, dataset, wanted, MOST + 1)
     if len(keys) > MOST:
         raise Invalid(f"more than {MOST:,} samples fit; delete fewer at once")

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bottega.entities import Resource
 from bottega.errors import ApiError
 from bottega.objects import ObjectPath
 from bottega_dataset.comparing import Difference
 from bottega_dataset.datasets import Found
-from bottega_dataset.entities import Dataset, DatasetChange, DatasetVersion, Revision, Sample, Task, TaskProblem
+from bottega_dataset.entities import (
+    Dataset,
+    DatasetChange,
+    DatasetVersion,
+    Revision,
+    Sample,
+    SavedFilter,
+    Task,
+    TaskProblem,
+)
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import read_annotation
 from bottega_dataset.requests import ExportParams
@@ -341,6 +351,38 @@ def sync_status(dataset_id: str, task: Task | None, total: int, duration_s: int)
         "create_time": task.created_at,
         "error_code": task.error_code,
         "error_msg": task.error_msg,
+    }
+
+
+def saved_filter(row: SavedFilter) -> dict[str, Any]:
+    return {
+        "filter_id": row.id,
+        "name": row.name,
+        "sample_state": row.sample_state,
+        "search_conditions": row.conditions,
+        "created_by": row.created_by,
+        "create_time": row.created_at,
+        "update_time": row.updated_at,
+    }
+
+
+def migration(
+    dataset: Dataset, resource: Resource, counted: tuple[int, int], imports: Sequence[Task]
+) -> dict[str, Any]:
+    """What became of an old labeling job."""
+    states = {task.state for task in imports}
+    state = "FAILED" if "failed" in states else "COMPLETED" if states <= {"completed"} else "RUNNING"
+    return {
+        "dataset_id": dataset.id,
+        "dataset_name": resource.name,
+        "dataset_type": dataset.dataset_type,
+        "status": state,
+        "migrated_from": vendor_path(resource.properties.get("migrated", "")),
+        "total_sample_count": counted[0],
+        "annotated_sample_count": counted[1],
+        "problem_count": sum(task.counts.get("bad", 0) for task in imports),
+        "import_tasks": [import_task(task) for task in imports],
+        "create_time": resource.created_at,
     }
 
 
