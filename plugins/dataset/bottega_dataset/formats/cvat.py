@@ -72,8 +72,10 @@ def _write(image: Element, one: Annotation, size: ImageInfo) -> None:
     mask = (one.property or {}).get(MASK)
     more = outlines.extras(one)
     given = {"label": one.name, "source": "manual" if one.annotated_by == "human" else "auto"}
-    occluded = {"occluded": "1" if more.get(OCCLUDED) == 1 else "0", "z_order": "0"}
-    if more.get(OCCLUDED) == 1:
+    hidden = more.get(OCCLUDED)
+    is_hidden = type(hidden) is int and hidden == 1 and bool(shape or mask)
+    occluded = {"occluded": "1" if is_hidden else "0", "z_order": "0"}
+    if is_hidden:
         del more[OCCLUDED]
     if shape in ("line", "dashed"):
         more[SHAPE] = shape
