@@ -82,7 +82,7 @@ def bottega_events() -> Iterable[type[Event]]:
 def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     from bottega.backends import WorkloadFinished, WorkloadStarted
     from bottega_dataset.assembly import Assembly
-    from bottega_dataset.events import DatasetDeleted, ProcessingRequested, TaskFinished, TaskRequested
+    from bottega_dataset.events import DatasetDeleted, ProcessingRequested, SamplesUploaded, TaskFinished, TaskRequested
     from bottega_dataset.sync import ObjectsRemoved, ObjectsWritten
     from bottega_dataset.team.assembly import Teams
     from bottega_dataset.team.events import TeamMailRequested
@@ -97,6 +97,7 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     bus.on_external(ObjectsRemoved, parts.watch.on_removed)
     bus.on(TaskFinished, parts.publishing.on_finished)
     bus.on(TaskFinished, parts.allocating.on_finished)
+    bus.on(SamplesUploaded, parts.allocating.on_uploaded)
     bus.on_external(TaskFinished, parts.exports.on_finished)
     bus.on(WorkloadFinished, parts.intelligent.on_finished)
     bus.on(DatasetDeleted, parts.intelligent.on_dataset_deleted)

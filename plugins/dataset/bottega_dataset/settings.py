@@ -36,5 +36,5 @@ class DatasetSettings(Section):
     """Where the links in e-mails to labeling teams lead; None: ``/labeling`` of the platform."""
     labeling_session_s: int = Field(12 * 3600, ge=60)
     """How long the token of a labeling team's member lasts."""
-    labeling_logins_per_address: str = "60/minute"
+    labeling_logins_per_address: str = "300/minute"
     """Logins and forgotten passwords from one address, in the notation of the ``limits`` library."""

@@ -12,6 +12,7 @@ import pytest
 from bottega.client import ApiFailure
 from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
+from bottega_dataset.team.client import LabelingConsole, Teams
 
 SIZE = 5000
 
@@ -97,3 +98,33 @@ def test_versions_published_at_once_all_get_names(owner: Tenant, manifest: str) 
     assert names[:2] == ["409", "409"]
     assert names[2:] == ["V001", "V002", "V003", "gold"] or len(set(names[2:])) == 4
     assert len(list(datasets.versions("texts"))) == 4
+
+
+def test_teams_label_many_samples_at_once(owner: Tenant, manifest: str) -> None:
+    datasets, client = make(owner, manifest), owner.client
+    datasets.import_from("texts", manifest, import_type="manifest")
+    teams = Teams(client)
+    teams.create("all")
+    people = [f"p{n}@teams.example" for n in range(4)]
+    first = [one["initial_password"] for one in teams.invite("all", people)]
+    task = teams.start_task("texts", "round", ["all"], repetition=2, sample_state="__NONE__")
+
+    def work(who: tuple[str, str]) -> int:
+        console = LabelingConsole(owner.running.url, owner.project_id)
+        console.login(*who)
+        console.change_password(who[1], "Early-bird-7")
+        mine = console.samples(task, "__NONE__", limit=1000)
+        for at in range(0, len(mine), 100):
+            console.label(task, {s["sample_id"]: ["same"] for s in mine[at : at + 100]})
+        return len(mine)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, zip(people, first, strict=True))) == [SIZE // 5 * 2 // 4] * 4
+    assert len(list(teams.samples("texts", "round", label_name="same"))) == SIZE // 5 * 2
+    assert teams.agreement("texts", "round")["agreement"] == 1
+    teams.draw("texts", "round", 0.1, seed=5)
+    done = teams.accept("texts", "round")
+    assert (done["status"], done["sample_stats"]["accepted_sample_count"]) == (3, SIZE // 5)
+    assert len(list(datasets.samples("texts", label="same"))) == SIZE // 5
+    datasets.delete("texts")
+    teams.delete("all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import func, insert
@@ -12,7 +13,7 @@ from bottega.events import Received
 from bottega.platform import Platform
 from bottega_dataset import samples
 from bottega_dataset.entities import Dataset, Sample
-from bottega_dataset.events import TaskFinished
+from bottega_dataset.events import SamplesUploaded, TaskFinished
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.query import conditions
 from bottega_dataset.tasks import Running
@@ -51,13 +52,15 @@ class Allocating:
                     await running.commit(tx, progress=1.0, state="completed")
                     return
                 task = await handing_over.lock(tx.session, task.key)
-                count = await self._chunk(tx.session, dataset, task)
+                allocator = await self._allocator(tx.session, task, running.task.cursor.get("loads"))
+                count = await self._chunk(tx.session, dataset, task, allocator)
                 given_out += count
                 done = count < _CHUNK
                 if done:
                     self._settle(tx, dataset, task, given_out)
                 await running.commit(
                     tx,
+                    cursor={"loads": {str(worker): has for worker, has in allocator.loads.items()}},
                     counted={"allocated": count},
                     progress=1.0 if done else None,
                     state="completed" if done else "running",
@@ -65,8 +68,18 @@ class Allocating:
             if done:
                 return
 
-    async def _chunk(self, session: AsyncSession, dataset: Dataset, task: TeamTask) -> int:
+    async def _allocator(self, session: AsyncSession, task: TeamTask, known: Mapping[str, int] | None) -> Allocator:
+        """:param known: what each worker had after the last chunk; counted where it is not known."""
         assert task.key is not None
+        weights = await handing_over.annotators(session, task.key)
+        if task.allocation.get("method") != "weight":
+            weights = dict.fromkeys(weights, 1.0)
+        loads = await handing_over.loads(session, task.key) if known is None else {int(k): n for k, n in known.items()}
+        return Allocator(weights, task.repetition, loads, task.allocation.get("labels"))
+
+    async def _chunk(self, session: AsyncSession, dataset: Dataset, task: TeamTask, allocator: Allocator) -> int:
+        if not allocator.loads:
+            return 0  # nobody is there; who joins the task later is given what waits
         wanted = [*conditions(dataset, filter_of_task(task)), col(Sample.key) > task.allocated_key]
         query = select(Sample.key, Sample.revision).where(*wanted).order_by(col(Sample.key)).limit(_CHUNK)
         found = (await session.exec(query)).all()
@@ -74,15 +87,6 @@ class Allocating:
             return 0
         keys = [key for key, _ in found]
         labels = await self._labels(session, dataset, task, keys)
-        weights = await handing_over.annotators(session, task.key)
-        if task.allocation.get("method") != "weight":
-            weights = dict.fromkeys(weights, 1.0)
-        allocator = Allocator(
-            weights,
-            task.repetition,
-            await handing_over.loads(session, task.key),
-            task.allocation.get("labels"),
-        )
         rows = [
             {"task_key": task.key, "sample_key": key, "worker_key": worker, "base_revision": revision, **_FRESH}
             for key, revision in found
@@ -118,6 +122,9 @@ class Allocating:
         if event.kind in (ALLOCATE, MERGE, "publish", "export"):
             return
         await join_new(tx, event.dataset_id)
+
+    async def on_uploaded(self, received: Received[SamplesUploaded], tx: Transaction) -> None:
+        await join_new(tx, received.event.dataset_id)
 
 
 async def join_new(tx: Transaction, dataset_id: str) -> None:

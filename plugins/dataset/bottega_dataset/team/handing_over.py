@@ -85,8 +85,10 @@ async def share(tx: Transaction, task_key: int) -> None:
         surplus = has[worker] - (-int(-fair[worker]) if worker in fair else 0)
         if surplus <= 0 or not poor:
             continue
+        # Who is still there goes on with what was sent back to them.
+        states = (UNLABELED,) if worker in weights else OPEN
         mine = select(TeamItem.sample_key).where(
-            TeamItem.task_key == task_key, TeamItem.worker_key == worker, TeamItem.state == UNLABELED
+            TeamItem.task_key == task_key, TeamItem.worker_key == worker, col(TeamItem.state).in_(states)
         )
         samples = (await tx.session.exec(mine.order_by(col(TeamItem.sample_key).desc()).limit(surplus))).all()
         await _move(tx.session, task_key, worker, samples, {w: weights[w] for w in poor if w != worker})

@@ -157,17 +157,6 @@ async def labelers(session: AsyncSession, task: TeamTask, sample_keys: Sequence[
     return found
 
 
-async def suggestions(session: AsyncSession, sample_keys: Sequence[int], kind: str) -> dict[int, list[Annotation]]:
-    """What auto-labeling says of samples that nobody has confirmed or changed yet."""
-    found: dict[int, list[Annotation]] = defaultdict(list)
-    query = select(Suggestion).where(col(Suggestion.sample_key).in_(sample_keys))
-    for one in (await session.exec(query.order_by(col(Suggestion.sample_key), col(Suggestion.position)))).all():
-        found[one.sample_key].append(
-            Annotation(one.type or kind, one.name, one.property, annotated_by="auto", confidence=one.confidence)
-        )
-    return found
-
-
 async def label(
     session: AsyncSession, dataset: Dataset, task: TeamTask, kind: DatasetType, wanted: Sequence[Labeling]
 ) -> tuple[list[ApiError | None], list[tuple[int, int]]]:

@@ -48,14 +48,16 @@ class Merging:
                     return
                 task = await handing_over.lock(tx.session, task.key)
                 overwrite = running.task.params["overwrite"]
-                looked_at, count, problems = await self._chunk(tx, dataset, task, overwrite=overwrite)
+                behind = running.task.cursor.get("sample_key", -1)
+                keys, count, problems = await self._chunk(tx, dataset, task, behind, overwrite=overwrite)
                 merged += count
-                done = looked_at < _CHUNK
+                done = len(keys) < _CHUNK
                 if done and merged:
                     event = TeamResultsMerged(dataset_id=dataset.id, task_id=task.id, count=merged)
                     tx.emit(event, self._kinds.urn(task.project_id, dataset.id))
                 await running.commit(
                     tx,
+                    cursor={"sample_key": keys[-1]} if keys else None,
                     counted={"merged": count},
                     found=problems,
                     progress=1.0 if done else None,
@@ -65,14 +67,15 @@ class Merging:
                 return
 
     async def _chunk(
-        self, tx: Transaction, dataset: Dataset, task: TeamTask, *, overwrite: bool
-    ) -> tuple[int, int, list[Problem]]:
-        """How many samples were looked at, how many changed, and what could not be."""
+        self, tx: Transaction, dataset: Dataset, task: TeamTask, behind: int, *, overwrite: bool
+    ) -> tuple[Sequence[int], int, list[Problem]]:
+        """The samples that were looked at, how many changed, and what could not be."""
         ready = (
             select(TeamItem.sample_key)
-            .where(TeamItem.task_key == task.key)
+            .where(TeamItem.task_key == task.key, TeamItem.sample_key > behind)
             .group_by(col(TeamItem.sample_key))
             .having(func.min(TeamItem.state) == ACCEPTED, func.sum(cast(TeamItem.merged, Integer)) == 0)
+            .order_by(col(TeamItem.sample_key))
             .limit(_CHUNK)
         )
         keys = (await tx.session.exec(ready)).all()
@@ -92,7 +95,7 @@ class Merging:
                 changes[chosen].append(Change(bytes(sample.sample_id), annotations=given[chosen]))
         count, problems = await self._apply(tx, dataset, task, changes)
         await tx.session.exec(update(TeamItem).where(*mine).values(merged=True))
-        return len(keys), count, problems
+        return keys, count, problems
 
     async def _apply(
         self, tx: Transaction, dataset: Dataset, task: TeamTask, changes: Mapping[int, Sequence[Change]]

@@ -43,7 +43,7 @@ def worker(member: Member, role: int | None = None) -> dict[str, Any]:
 
 def team_task(
     task: TeamTask,
-    dataset_id: str,
+    dataset: Dataset,
     members: Sequence[tuple[TeamMember, Member]],
     names: Mapping[str, str],
     checking: dict[str, Any] | None,
@@ -58,7 +58,8 @@ def team_task(
     return {
         "task_id": task.id,
         "task_name": task.name,
-        "dataset_id": dataset_id,
+        "dataset_id": dataset.id,
+        "version_id": dataset.current_version_id,
         "description": task.description,
         "status": task.status,
         "repetition": task.repetition,

@@ -101,7 +101,11 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
             found = await datasets.get(session, caller.project_id, dataset_id)
             total, rows = await service.listing(session, found.dataset.key, page.offset, page.limit)
             shown = await views.tasks(session, found.dataset, rows)
-        return {"total_number": total, "tasks": shown}
+            members = await service.members(session, [task.key for task in rows])
+            for task, one in zip(rows, shown, strict=True):
+                one["sample_stats"] = await progress.stats(session, task)
+                one["workforce_stats"] = shapes.workforce_stats(members[task.key or 0])
+        return {"count": total, "tasks": shown}
 
     @routes.get(ONE)
     async def show_task(

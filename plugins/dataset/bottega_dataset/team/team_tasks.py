@@ -181,7 +181,7 @@ class TeamTasks:
             task.description = check_description(description)
         tx.session.add(task)
         if config is not None:
-            await self._replace(tx, task, config)
+            await self._replace(tx, found, task, config)
         tx.emit(TeamTaskUpdated(dataset_id=found.dataset.id, task_id=task.id, name=task.name), found.resource.urn)
 
     async def delete(self, tx: Transaction, found: Found, task: TeamTask) -> None:
@@ -214,7 +214,7 @@ class TeamTasks:
 
     # -- members -------------------------------------------------------------------------------------------------
 
-    async def _replace(self, tx: Transaction, task: TeamTask, config: WorkforcesConfig) -> None:
+    async def _replace(self, tx: Transaction, found: Found, task: TeamTask, config: WorkforcesConfig) -> None:
         assert task.key is not None
         chosen = await self._chosen(tx.session, task.project_id, config)
         if task.status != CREATED:
@@ -232,6 +232,8 @@ class TeamTasks:
             await handing_over.give_away(tx, worker.key, task.key)
         if task.status != CREATED:
             await handing_over.share(tx, task.key)
+            if task.synchronize_data or not task.allocated:
+                await request_allocation(tx, found.dataset.id, task, task.created_by)
 
     async def _join(self, tx: Transaction, task: TeamTask, chosen: Sequence[Chosen]) -> None:
         assert task.key is not None
@@ -343,7 +345,7 @@ def filter_of(conditions: Sequence[Mapping[str, Any]], state: str | None) -> Sam
 
 def filter_of_task(task: TeamTask) -> SampleFilter:
     """Which samples a task takes now: at first those it was made for, later the unlabeled ones among the new."""
-    later = task.status != STARTING
+    later = task.status != STARTING and task.allocated > 0
     return filter_of(task.conditions, UNLABELED if later else task.sample_state)
 
 

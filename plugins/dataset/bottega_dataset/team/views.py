@@ -13,7 +13,9 @@ from bottega.platform import Platform
 from bottega_dataset import labels
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.entities import Dataset, Sample
+from bottega_dataset.intelligent import suggestions
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.sample import Annotation
 from bottega_dataset.team import acceptance, items, progress, shapes
 from bottega_dataset.team.entities import Acceptance, TeamMember, TeamTask, Worker
 from bottega_dataset.team.items import ItemFilter, Row
@@ -40,7 +42,7 @@ class Views:
         return [
             shapes.team_task(
                 task,
-                dataset.id,
+                dataset,
                 members[task.key or 0],
                 names,
                 await self.checking(session, task),
@@ -171,11 +173,13 @@ class Views:
 
     async def _suggested(
         self, session: AsyncSession, dataset: Dataset, task: TeamTask, rows: Sequence[Row]
-    ) -> dict[int, Any]:
+    ) -> dict[int, list[Annotation]]:
+        """What auto-labeling says, by sample, where the task's annotators are to see it."""
         if not task.synchronize_auto_labeling_data:
             return {}
-        keys = [row.sample.key for row in rows]
-        return await items.suggestions(session, keys, self._kinds.of(dataset.dataset_type).annotation_type)
+        kind = self._kinds.of(dataset.dataset_type)
+        found = await suggestions.of_samples(session, [row.sample.key for row in rows])
+        return {key: suggestions.said(some, kind, "auto", None) for key, some in found.items()}
 
     def _preview(self, sample: Sample) -> str | None:
         path = dataset_shapes.preview_path(sample)

@@ -26,7 +26,8 @@ def mailbox() -> Iterator[Mailbox]:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Iterator[RunningPlatform]:
-    with RunningPlatform(tmp_path_factory.mktemp("teams"), {"smtp": mailbox.settings}) as platform:
+    often = {"plugins": {"dataset": {"labeling_logins_per_address": "100000/minute"}}}
+    with RunningPlatform(tmp_path_factory.mktemp("teams"), {"smtp": mailbox.settings, **often}) as platform:
         yield platform
 
 

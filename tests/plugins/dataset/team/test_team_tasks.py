@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from bottega.client import ApiFailure, Client
 from bottega.testing import RecordedEvents, Tenant, wait_until
@@ -167,6 +168,11 @@ def test_from_task_to_accepted_labels(job: Job, join: Join, events: RecordedEven
     assert by == {"human", f"human/{ann}", f"human/{ben}"}
     total = job.client.get(f"{job.one}/acceptance/report", {"checking_task_id": acceptance})["total_stats"]
     assert (total["total_sample_count"], total["sampled_sample_count"]) == (7, 4)
+    detail = job.client.get(f"/v2/{{project_id}}/datasets/{job.dataset_id}")["workforce_descriptor"]
+    assert (detail["current_task_id"], len(detail["workers"])) == (task, 3)
+    called = {"createWorkforceTask", "updateWorkforceTaskSamples", "reviewSamples", "acceptSamples"}
+    called |= {"startWorkforceSamplingTask", "updateWorkforceSamplingTask"}
+    wait_until(lambda: {e.data["trace"] for e in events.all("core.api.called.v1")} >= called)
     shown = job.datasets.get("texts")
     assert (shown["exist_workforce_task"], shown["workforce_task_count"]) == (True, 1)
 
@@ -204,6 +210,7 @@ def test_a_labeling_token_opens_no_other_route(job: Job, join: Join, tenant: Ten
     task = job.create()
     application: Any = tenant.running.runtime.app
     answered = []
+    http = httpx.Client(base_url=tenant.running.url, headers={"X-Auth-Token": a.token or ""}, timeout=30)
     for route in every_route(application.app.routes):
         if route.requirement is None or "/labeling/" in route.path:
             continue
@@ -211,7 +218,7 @@ def test_a_labeling_token_opens_no_other_route(job: Job, join: Join, tenant: Ten
         path = path.replace("{workforce_task_id}", task).replace("{workforce_id}", job.team)
         path = path.replace("{", "").replace("}", "").replace(":path", "")
         for method in route.methods:
-            got = httpx.request(method, tenant.running.url + path, headers={"X-Auth-Token": a.token or ""}, timeout=30)
+            got = http.request(method, path)
             if got.status_code != 401:
                 answered.append((method, route.path, got.status_code))
     assert [one for one in answered if one[2] < 400] == []
@@ -243,8 +250,10 @@ def test_samples_are_given_out_by_weight_by_label_and_to_several(job: Job, join:
     ):
         assert refused(job.create, **{"task_name": "bad", **wrong}).status == 400, wrong
     assert refused(job.create, task_name="twice").status == 409
-    names = [t["task_name"] for t in job.client.get(job.tasks)["tasks"]]
-    assert names == ["twice", "by-label", "round-1"]
+    listed = job.client.get(job.tasks)
+    assert listed["count"] == 3
+    assert [t["task_name"] for t in listed["tasks"]] == ["twice", "by-label", "round-1"]
+    assert listed["tasks"][0]["workforce_stats"]["labeler_count"] == 3
 
 
 def test_agreement_of_several_annotators_and_the_majority_is_merged(job: Job, join: Join) -> None:
@@ -483,6 +492,50 @@ def test_the_owner_labels_in_the_name_of_a_member(job: Job, join: Join, address:
     assert one["sample_data"][0] not in {t for t, names in job.labels().items() if names == ["cat"]}
     job.client.post(f"{job.one}/synchronize", {})
     wait_until(lambda: job.labels().get(one["sample_data"][0]) == ["cat"])
+
+
+def test_annotators_see_what_auto_labeling_suggests(job: Job, join: Join, tenant: Tenant) -> None:
+    from bottega_dataset.entities import Dataset, Sample, Suggestion
+
+    _, a = join("ann")
+    task = job.create(synchronize_auto_labeling_data=True)
+    first = own(a, task)[0]["sample_id"]
+
+    async def suggest() -> None:
+        async with tenant.running.platform("dataset").database.transaction() as tx:
+            mine = select(Dataset.key).where(Dataset.id == job.dataset_id).scalar_subquery()
+            query = select(Sample.key).where(Sample.sample_id == bytes.fromhex(first), Sample.dataset_key == mine)
+            key = (await tx.session.exec(query)).one()
+            tx.session.add(Suggestion(sample_key=key, position=0, task_id="t", name="cat", confidence=0.75))
+
+    tenant.running.run(suggest())
+    (shown,) = own(a, task, sample_state="__AUTO_ANNOTATION__")
+    assert [(x["name"], x["score"]) for x in shown["suggestions"]] == [("cat", 0.75)]
+    assert job.stats()["auto_annotation"] == 1
+    label(a, task, [shown], "cat")
+    assert own(a, task, sample_state="__AUTO_ANNOTATION__") == []
+
+
+def test_a_dataset_is_labeled_by_a_team_from_the_beginning(job: Job, join: Join, tenant: Tenant, bucket: str) -> None:
+    _, a = join("ann")
+    tenant.objects.put(f"s3://{bucket}/in/a.txt", b"one\ntwo\nthree")
+    body = {
+        "dataset_name": "fresh",
+        "dataset_type": 100,
+        "work_path": f"/{bucket}/fresh/",
+        "data_sources": [{"data_path": f"/{bucket}/in/"}],
+        "workforce_information": {
+            "task_name": "at-once",
+            "data_sync_type": 3,
+            "workforces_config": {"workforces": [{"workforce_id": job.team}]},
+        },
+    }
+    made = tenant.client.post("/v2/{project_id}/datasets", body)
+    fresh = Job(job.client, job.datasets, job.team, made["dataset_id"])
+    fresh.task_id = job.client.get(fresh.tasks)["tasks"][0]["task_id"]
+    shown = fresh.wait(1)
+    assert (shown["synchronize_data"], shown["auto_sync_dataset"]) == (True, True)
+    assert {s["sample_data"][0] for s in own(a, fresh.task_id)} == {"one", "two", "three"}
 
 
 def test_rights_and_traces(job: Job, join: Join, tenant: Tenant) -> None:
