@@ -47,7 +47,7 @@ class SamplesLabeled(Event, type="dataset.samples.labeled.v1"):
 
 
 class SamplesUploaded(Event, type="dataset.samples.uploaded.v1"):
-    """`count` new samples were added from somebody's machine, or by the paths of their objects."""
+    """`count` new samples were added from somebody's machine, by the paths of their objects, or as these appeared."""
 
     dataset_id: str
     count: int

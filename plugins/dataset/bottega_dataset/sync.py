@@ -23,7 +23,7 @@ from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import removal, samples
 from bottega_dataset.entities import Dataset, Sample, Signature, Task
-from bottega_dataset.events import SamplesDeleted
+from bottega_dataset.events import SamplesDeleted, SamplesUploaded
 from bottega_dataset.imports import Imports, Rights, request_of
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.requests import DataSource, NewImport
@@ -232,7 +232,10 @@ class Watch:
         async for chunk in importer.read(request, {}):
             records = list(chunk.samples)
             async with self._platform.database.transaction() as tx:
-                await samples.add(tx.session, dataset, kind, records)
+                added = await samples.add(tx.session, dataset, kind, records)
+                if added.imported:
+                    event = SamplesUploaded(dataset_id=dataset.id, count=added.imported)
+                    tx.emit(event, self._kinds.urn(project_id, dataset.id))
         if not kind.texts:
             async for info in self._platform.objects.list(path, limit=1):
                 if info.path == path:

@@ -12,7 +12,7 @@ from bottega.database import AsyncSession, Transaction
 from bottega.events import Received
 from bottega.platform import Platform
 from bottega_dataset import samples
-from bottega_dataset.entities import Dataset, Sample
+from bottega_dataset.entities import Dataset, Sample, Task
 from bottega_dataset.events import SamplesUploaded, TaskFinished
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.query import conditions
@@ -129,14 +129,17 @@ class Allocating:
 
 async def join_new(tx: Transaction, dataset_id: str) -> None:
     """Have new samples of a dataset given out in the tasks that take new data, or that wait for their first."""
-    query = select(TeamTask, Dataset).join(Dataset, col(Dataset.key) == TeamTask.dataset_key)
-    rows = (await tx.session.exec(query.where(Dataset.id == dataset_id, TeamTask.status != CREATED))).all()
+    started = select(TeamTask, Dataset).join(Dataset, col(Dataset.key) == TeamTask.dataset_key)
+    rows = (await tx.session.exec(started.where(Dataset.id == dataset_id, TeamTask.status != CREATED))).all()
     if not rows:
         return
+    query = select(Task).where(Task.dataset_id == dataset_id, Task.kind == ALLOCATE, Task.state == "queued")
+    coming = {work.params["team_task_id"] for work in (await tx.session.exec(query)).all()}
     newest = (await tx.session.exec(select(func.max(Sample.key)).where(Sample.dataset_key == rows[0][1].key))).one()
     for task, _ in rows:
-        awaiting = task.status == STARTING
-        if awaiting or (task.synchronize_data and (newest or -1) > task.allocated_key):
+        if task.id in coming:
+            continue  # that one will see these samples, too
+        if task.status == STARTING or (task.synchronize_data and (newest or -1) > task.allocated_key):
             await request_allocation(tx, dataset_id, task, task.created_by)
 
 
