@@ -190,8 +190,8 @@ async def _made(store: ObjectStore, kind: DatasetType, version: DatasetVersion, 
                 idents = [_ident(record) for record in records]
                 if kind.has_files:
                     records = await annotation_files.inline(store, kind, records)
-                for ident, record, line in zip(idents, records, some, strict=True):
-                    writer.add(ident, together([content(one) for one in record.annotations]), len(line))
+                said = [together([content(one) for one in record.annotations]) for record in records]
+                writer.add(zip(idents, said, map(len, some), strict=True))
                 await anyio.lowlevel.checkpoint()
         made = await anyio.to_thread.run_sync(writer.finish)
         await store.upload(made, path_of(version))

@@ -21,7 +21,7 @@ from bottega_dataset.manifest import parse_line
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord, identity
 from bottega_dataset.search import narrowed
-from bottega_dataset.snapshot import ManifestFile, Split, read, snapshot
+from bottega_dataset.snapshot import Form, ManifestFile, Split, rows, snapshot
 
 STATES = {0: LABELED, 1: UNLABELED, 2: None, 3: None}
 """What each ``export_type`` of the API takes: labeled, unlabeled, all, by search conditions."""
@@ -58,6 +58,11 @@ class Staged:
                 split.count((self._label(one), identity(one)) for one in batch if one.annotations)
             split.settle()
             self._split = split
+
+    @property
+    def as_it_is(self) -> Path | None:
+        """The file itself, when its lines need no change."""
+        return self._path if self._split is None else None
 
     def batches(self) -> Iterable[list[SampleRecord]]:
         """In the order they were added, some hundred at a time."""
@@ -103,11 +108,12 @@ async def _from_dataset(
 ) -> None:
     seen: set[int] = set()
     alternatives = filters(params)
+    form = await Form.of(session, dataset, kind.annotation_type, hard=not params.get("clear_hard_property"))
     for wanted in alternatives:
-        async for batch in read(session, dataset, kind.annotation_type, wanted):
-            file.write(_cleared(record, params) for key, _, record in batch if key not in seen)
+        async for batch in rows(session, dataset, wanted):
+            file.write_lines([form.line(row, row[3])[0] for row in batch if row[0] not in seen])
             if len(alternatives) > 1:
-                seen.update(key for key, *_ in batch)
+                seen.update(row[0] for row in batch)
 
 
 async def _from_version(

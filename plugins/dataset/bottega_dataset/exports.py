@@ -83,6 +83,13 @@ class Exports:
         folder = ObjectPath.parse(task.params["path"], "path").folder
         path = folder / f"{name}.manifest"
         prefix = task.params.get("source_type_header") or "s3://"
+        if staged.as_it_is and not kind.has_files and prefix == "s3://":
+            await self._platform.objects.upload(staged.as_it_is, path, "application/json-lines")
+            async with self._platform.database.transaction() as tx:
+                counted = {"total": staged.total, "written": staged.total}
+                cursor = {"manifest_path": str(path)}
+                await running.commit(tx, cursor=cursor, counted=counted, progress=1.0, state="completed")
+            return
         follower = _Follower(self._platform, running, staged, None)
         with ManifestFile() as file:
             async for batch in follower.samples():

@@ -159,6 +159,5 @@ class _Written:
         self.multi = self.multi or max(sizes, default=0) > 1
 
     def add(self, batch: Sequence[Row], lines: Sequence[tuple[bytes, bytes]]) -> None:
-        for row, (line, said) in zip(batch, lines, strict=True):
-            self._index.add(row[1], said, len(line))
+        self._index.add((row[1], said, len(line)) for row, (line, said) in zip(batch, lines, strict=True))
         self._file.write_lines([line for line, _ in lines])

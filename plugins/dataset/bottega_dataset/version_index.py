@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,14 +61,17 @@ class IndexWriter:
     ) -> None:
         self._folder.cleanup()
 
-    def add(self, ident: bytes, said: bytes, length: int) -> None:
-        """:param length: of the line, with its newline."""
-        if self._count % STRIDE == 0:
-            self._marks += _MARK.pack(self._position)
-        self._entries.append(ident + said + PLACE.pack(self._position, length))
-        self._position += length
-        self._count += 1
-        if len(self._entries) == _RUN:
+    def add(self, samples: Iterable[tuple[bytes, bytes, int]]) -> None:
+        """:param samples: id, content, and length of the line with its newline."""
+        entries, pack, position, count = self._entries, PLACE.pack, self._position, self._count
+        for ident, said, length in samples:
+            if count % STRIDE == 0:
+                self._marks += _MARK.pack(position)
+            entries.append(ident + said + pack(position, length))
+            position += length
+            count += 1
+        self._position, self._count = position, count
+        if len(entries) >= _RUN:
             self._spill()
 
     def finish(self) -> Path:
