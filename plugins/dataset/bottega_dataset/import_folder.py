@@ -72,8 +72,10 @@ class TextFolderImporter:
             number += 1
             labels = b""
             if results:
-                label_offset, found = await anext(results[1], (label_offset, b""))
-                labels = found or b""
+                # None, not a tuple: CPython 3.11 breaks a tuple that is the default of an exhausted generator.
+                pair = await anext(results[1], None)
+                if pair is not None:
+                    label_offset, labels = pair[0], pair[1] or b""
             try:
                 if line is None:
                     raise BadSample("the line is too long")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -19,8 +20,11 @@ from bottega_dataset.extension_points import DatasetType, ImportRequest
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.loading import load
 from bottega_dataset.packing import Packed, pack
-from bottega_dataset.sample import Choice, Chunk, Problem, SampleRecord
+from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem, SampleRecord
 from bottega_dataset.tasks import Running
+
+_SHOWN = 200
+"""Characters of a text in a report."""
 
 
 class Imports:
@@ -54,7 +58,10 @@ class Imports:
                 group.start_soon(_pass_on, importer.read(request, task.cursor), send)
                 async with receive:
                     async for chunk in receive:
-                        await self._keep(running, kind, rights, choice, chunk)
+                        try:
+                            await self._keep(running, kind, rights, choice, chunk)
+                        except _Stopped as e:
+                            await self._stop(running, e.problem)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
@@ -65,7 +72,8 @@ class Imports:
         if not isinstance(found, Packed):
             wanted = [choice.of(record) for record in found]
             left_out += wanted.count(None)
-            found = pack(record for record in wanted if record is not None)
+            found, broken = pack(record for record in wanted if record is not None)
+            chunk = replace(chunk, problems=[*chunk.problems, *(Problem(r.source, reason) for r, reason in broken)])
         refused = await rights.refusals(found)
         if refused:
             found = found.without(number for number, _ in refused)
@@ -75,6 +83,9 @@ class Imports:
         async with self._platform.database.transaction() as tx:
             first = await samples.lock(tx.session, dataset, found.count)
             added = await load(tx.session, dataset, kind, found, first)
+            problems += [_taken(task.params["import_path"], *one) for one in added.taken]
+            if added.taken and task.params.get("on_error") == "stop":
+                raise _Stopped(problems[0])
             counted = {
                 "read": read,
                 "imported": added.imported,
@@ -96,6 +107,19 @@ class Imports:
             f"stopped, as asked, at {first.place}: {first.reason}; {there} samples of what comes before it are in the "
             "dataset"
         )
+
+
+class _Stopped(Exception):
+    """Take back the chunk; what is wrong showed while it was written."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+def _taken(path: str, ident: str, source: str, other: str) -> Problem:
+    shown = other.removeprefix(CONTENT)[:_SHOWN]
+    reason = f"the id '{ident}' is that of another sample: '{shown}'"
+    return Problem(f"{path}, id '{ident}'", reason, source.removeprefix(CONTENT)[:_SHOWN])
 
 
 async def _pass_on(chunks: AsyncIterator[Chunk], send: MemoryObjectSendStream[Chunk]) -> None:

@@ -23,6 +23,7 @@ from bottega_dataset import labels
 from bottega_dataset.entities import SAMPLES_PER_DATASET, Dataset, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.packing import COLUMNS, Packed, Said
+from bottega_dataset.sample import CONTENT, digest
 
 _KEYS_AT_ONCE = 1000
 _SAID = ("label_key", "confidence", "hard", "annotated_by", "created_at", "property", "type", "id")
@@ -35,12 +36,16 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of samples: new ones, ones that got (their first) annotations, and ones that were there before."""
+    """What became of samples: new ones, ones that got (their first) annotations, and ones that were there before.
+
+    `taken`: of those left out because their id is another sample's, id, source, and the source of the other one.
+    """
 
     imported: int
     annotated: int
     known: int
     new_labels: Sequence[str]
+    taken: Sequence[tuple[str, str, str]] = ()
 
 
 async def load(session: AsyncSession, dataset: Dataset, kind: DatasetType, chunk: Packed, first: int) -> Added:
@@ -55,32 +60,35 @@ async def load(session: AsyncSession, dataset: Dataset, kind: DatasetType, chunk
     total = len(chunk)
     imported = await into.samples(chunk, dataset.key, start)
     late: dict[int, list[int]] = {}
+    taken: list[tuple[str, str, str]] = []
     if imported < total:
-        chunk, late = await _apart(connection, dataset.key, chunk, start)
+        chunk, late, taken = await _apart(connection, dataset.key, chunk, start)
     annotated = chunk.count - chunk.first.count(b"null") + len(late)
     if not annotated:
-        return Added(imported, 0, total - imported, [])
+        return Added(imported, 0, total - imported - len(taken), [], taken)
     keys, new_labels = await labels.ensure(session, dataset, kind, (one[:2] for one in _used(chunk, late)))
     own = kind.annotation_type
     said = [(keys.get(one[:2]), *one[2:7], None if one[0] == own else one[0], one[7]) for one in chunk.said]
     further = [(start + number, position, index) for number, position, index in chunk.further]
     further += [(key, position, index) for key, indices in late.items() for position, index in enumerate(indices)]
     await into.annotations(said, chunk.first.decode(), start, further)
-    return Added(imported, annotated, total - imported, new_labels)
+    return Added(imported, annotated, total - imported - len(taken), new_labels, taken)
 
 
 async def _apart(
     connection: AsyncConnection, dataset_key: int, chunk: Packed, start: int
-) -> tuple[Packed, dict[int, list[int]]]:
-    """Of a chunk with samples that were there: the new ones, and by key what is said of old ones that say nothing."""
+) -> tuple[Packed, dict[int, list[int]], list[tuple[str, str, str]]]:
+    """Of a chunk with samples that were there: the new ones, by key what is said of old ones that say nothing, and
+    those whose id is another's (`Added.taken`)."""
     mine = select(col(Sample.key)).where(col(Sample.key).between(start, start + chunk.count - 1))
     new = {key - start for (key,) in await connection.execute(mine)}
     known = [number for number in range(chunk.count) if number not in new and number not in chunk.removed]
+    others = await _others(connection, dataset_key, chunk, known)
     annotations = chunk.annotations()
     wanted: dict[bytes, list[int]] = {}
     for number in known:
-        if number in annotations:
-            wanted.setdefault(chunk.ids[16 * number : 16 * number + 16], annotations[number])
+        if number in annotations and number not in others:
+            wanted.setdefault(chunk.ids_of(number), annotations[number])
     late: dict[int, list[int]] = {}
     idents = list(wanted)
     for at in range(0, len(idents), _KEYS_AT_ONCE):
@@ -98,7 +106,29 @@ async def _apart(
             await connection.execute(
                 update(Sample).where(these).values(labeled=True, hard=hard, revision=Sample.revision + 1)
             )
-    return chunk.without(known), late
+    return chunk.without(known), late, list(others.values())
+
+
+async def _others(
+    connection: AsyncConnection, dataset_key: int, chunk: Packed, known: Sequence[int]
+) -> dict[int, tuple[str, str, str]]:
+    """Which of the samples that are known are others than those that are there: texts with the id of another text."""
+    numbers = set(known)
+    named = {
+        number: (values["source"], (orjson.loads(values["extra"] or b"{}")).get("id") or chunk.ids_of(number).hex())
+        for number, values in chunk.columns()
+        if number in numbers
+        and values["source"].startswith(CONTENT)
+        and digest(values["source"]) != chunk.ids_of(number)
+    }
+    there: dict[bytes, str] = {}
+    idents = list({chunk.ids_of(number) for number in named})
+    for at in range(0, len(idents), _KEYS_AT_ONCE):
+        chosen = col(Sample.sample_id).in_(idents[at : at + _KEYS_AT_ONCE])
+        query = select(col(Sample.sample_id), col(Sample.source)).where(col(Sample.dataset_key) == dataset_key, chosen)
+        there |= {bytes(ident): source for ident, source in (await connection.execute(query)).all()}
+    found = {number: (ident, source, there[chunk.ids_of(number)]) for number, (source, ident) in named.items()}
+    return {number: one for number, one in found.items() if one[1] != one[2]}
 
 
 def _used(chunk: Packed, late: dict[int, list[int]]) -> Iterable[Said]:

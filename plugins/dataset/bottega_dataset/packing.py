@@ -6,6 +6,7 @@ A chunk of tens of thousands of samples becomes one JSON array, which SQLite and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ import orjson
 
 from bottega_dataset.sample import Annotation, BadSample, SampleRecord, identity
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""How JSON writes the character that PostgreSQL does not keep."""
 COLUMNS = ("source", "name", "size", "modified_at", "usage", "labeled", "hard", "extra")
 """Of a sample, beside its key, dataset, id and time."""
 
@@ -40,6 +43,9 @@ class Packed:
     further: Sequence[tuple[int, int, int]]
     buckets: frozenset[str]
     removed: frozenset[int] = frozenset()
+
+    def ids_of(self, number: int) -> bytes:
+        return self.ids[16 * number : 16 * number + 16]
 
     def __len__(self) -> int:
         return self.count - len(self.removed)
@@ -73,7 +79,7 @@ class Packed:
                 source=values["source"],
                 annotations=[unpacked(self.said[index]) for index in annotations.get(number, ())],
                 usage=values["usage"],
-                id=extra.get("id") or self.ids[16 * number : 16 * number + 16].hex(),
+                id=extra.get("id") or self.ids_of(number).hex(),
                 inference_loc=extra.get("inference-loc"),
                 property=extra.get("property"),
                 file=extra.get("file"),
@@ -123,10 +129,13 @@ class Packer:
         ident = identity(record)
         number = len(self.ids)
         extra = extra_of(record, ident)
+        said = [packed(one) for one in record.annotations]
+        if (extra and _NUL.search(extra)) or any(_has_nul(one) for one in said):
+            raise BadSample("a text of it holds the character NUL")
         for column, value in (("size", record.size), ("modified_at", record.modified_at), ("extra", extra)):
             if value is not None:
                 self.sparse.setdefault(column, {})[number] = value
-        indices = [self.said.setdefault(packed(one), len(self.said)) for one in record.annotations]
+        indices = [self.said.setdefault(one, len(self.said)) for one in said]
         if any(one.hard for one in record.annotations):
             self.sparse.setdefault("hard", {})[number] = True
         self.ids.append(ident)
@@ -167,12 +176,16 @@ class Packer:
         )
 
 
-def pack(records: Iterable[SampleRecord]) -> Packed:
-    """Raises BadSample."""
+def pack(records: Iterable[SampleRecord]) -> tuple[Packed, list[tuple[SampleRecord, str]]]:
+    """The records that a database can keep, and the others with the reason."""
     packer = Packer()
+    left: list[tuple[SampleRecord, str]] = []
     for record in records:
-        packer.add(record)
-    return packer.finish()
+        try:
+            packer.add(record)
+        except BadSample as e:
+            left.append((record, str(e)))
+    return packer.finish(), left
 
 
 def extra_of(record: SampleRecord, ident: bytes) -> str | None:
@@ -187,6 +200,11 @@ def extra_of(record: SampleRecord, ident: bytes) -> str | None:
     if record.file:
         extra["file"] = record.file
     return orjson.dumps(extra).decode() if extra else None
+
+
+def _has_nul(said: Said) -> bool:
+    _, name, _, _, by, _, prop, ident = said
+    return "\0" in by or "\0" in name or bool(prop and _NUL.search(prop)) or bool(ident and "\0" in ident)
 
 
 def packed(one: Annotation) -> Said:

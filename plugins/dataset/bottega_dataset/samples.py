@@ -16,7 +16,7 @@ from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.loading import Added, load
 from bottega_dataset.packing import pack
-from bottega_dataset.sample import Annotation, SampleRecord
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord
 
 _TABLE: Any = Sample.__table__  # type: ignore[attr-defined]  # the mapped table: rows go past the ORM
 _ANNOTATIONS: Any = AnnotationRow.__table__  # type: ignore[attr-defined]
@@ -45,7 +45,9 @@ async def add(session: AsyncSession, dataset: Dataset, kind: DatasetType, record
 
     A sample that is there but has no annotations gets the record's; every other one stays as it is. Raises BadSample.
     """
-    found = pack(records)
+    found, left = pack(records)
+    if left:
+        raise BadSample(f"{left[0][0].source}: {left[0][1]}")
     return await load(session, dataset, kind, found, await lock(session, dataset, found.count))
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+import orjson
+
 from bottega_dataset.manifest import format_time, parse_time
 from bottega_dataset.sample import Annotation, BadSample
 from bottega_dataset.types.geometry import DIFFICULT, FEATURE, MASK, OCCLUDED, POINTS, POSE, SHAPE, TRUNCATED
@@ -193,8 +195,8 @@ def _mask(element: Element, mask_source: str, where: str) -> dict[str, Any]:
     rle = _text(element, "rle")
     if rle:
         try:
-            return {MASK: json.loads(rle)}
-        except (ValueError, RecursionError) as e:
+            return {MASK: orjson.loads(rle)}
+        except orjson.JSONDecodeError as e:
             raise BadSample(f"{where}.rle is not JSON: {e}") from e
     own, color = (_optional(element, tag, where) for tag in ("mask_source", "mask_color"))
     found: dict[str, Any] = {MASK: own or mask_source} if own or (mask_source and color) else {}
@@ -267,8 +269,8 @@ def _value(element: Element, place: str) -> Any:
     if element.get("type") != "json":
         return element.text or ""
     try:
-        return json.loads(element.text or "")
-    except (ValueError, RecursionError) as e:
+        return orjson.loads(element.text or "")
+    except orjson.JSONDecodeError as e:
         raise BadSample(f"{place} is not JSON: {e}") from e
 
 

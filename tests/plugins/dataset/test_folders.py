@@ -231,3 +231,27 @@ def test_a_relation_says_what_it_joins(client: Client, make: Make, one: Callable
         ("Book", 103, {}),
         ("wrote", 102, ends),
     ]
+
+
+def test_two_texts_with_one_id(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
+    path = f"s3://{bucket}/a.manifest"
+    lines = [b'{"source": "content://one", "id": "A"}', b'{"source": "content://two", "id": "A"}'] * 2
+    tenant.objects.put(path, b"\n".join([*lines, b'{"source": "content://three", "id": "B"}']))
+    name = make("texts", dataset_type=100)
+    task = datasets.import_from(name, path, import_type="manifest")
+    assert sorted(found(datasets, name)) == ["one", "three"]
+    said = [(p["place"], p["reason"], p["text"]) for p in datasets.problems(name, task["task_id"])]
+    assert said == [(f"{path}, id 'A'", "the id 'A' is that of another sample: 'one'", "two")] * 2
+    assert (task["imported_sample_count"], task["known_sample_count"], task["problem_count"]) == (2, 1, 2)
+    other = make("strict", dataset_type=100)
+    with pytest.raises(TaskFailed, match=r"stopped, as asked, at .* id 'A'"):
+        datasets.import_from(other, path, import_type="manifest", on_error="stop")
+    assert list(datasets.samples(other)) == []
+
+
+def test_what_no_database_keeps(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
+    tenant.objects.put(f"s3://{bucket}/in/a.txt", b"good\nb\0d\n")
+    name = make("texts", dataset_type=100)
+    task = datasets.import_from(name, f"s3://{bucket}/in/")
+    assert list(found(datasets, name)) == ["good"]
+    assert ["NUL" in p["reason"] for p in datasets.problems(name, task["task_id"])] == [True]
