@@ -36,12 +36,16 @@ def create(
     flavor: Annotated[str | None, typer.Option(help="Size of machine.")] = None,
     description: str = "",
     hours: Hours = 1,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Address, network or range (first-last) it is opened from; else from all.")
+    ] = None,
     wait: Wait = True,
     quote: Quote = False,
 ) -> None:
     """Create and start a notebook."""
     client = connect()
-    body = {"name": name, "flavor": flavor, "description": description, "duration": hours * _HOUR_MS}
+    body: dict[str, Any] = {"name": name, "flavor": flavor, "description": description, "duration": hours * _HOUR_MS}
+    body |= {"endpoints": _endpoints(allow)} if allow else {}
     _finish(client, quoting.create(client, BASE, body, quote), "RUNNING", wait)
 
 
@@ -76,6 +80,17 @@ def open_notebook(
 
 
 @app.command()
+def allow(
+    notebook: Instance,
+    addresses: Annotated[list[str] | None, typer.Argument(help="Addresses, networks or ranges; none: all.")] = None,
+) -> None:
+    """Say from which addresses a notebook is opened."""
+    client = connect()
+    changed = client.put(f"{BASE}/{_id(client, notebook)}", {"endpoints": _endpoints(addresses or [])})
+    show(changed["endpoints"], ["service", "allowed_access_ips"])
+
+
+@app.command()
 def delete(notebook: Instance) -> None:
     """Delete a stopped notebook."""
     client = connect()
@@ -94,6 +109,10 @@ def run(notebook: Instance, code: str) -> None:
         show({"ok": result.ok, "text": result.text})
     if not result.ok:
         raise typer.Exit(1)
+
+
+def _endpoints(addresses: list[str]) -> list[dict[str, Any]]:
+    return [{"service": "NOTEBOOK", "allowed_access_ips": addresses}]
 
 
 def _print_piece(piece: str) -> None:

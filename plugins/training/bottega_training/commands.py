@@ -58,6 +58,10 @@ def create(
     param: Annotated[list[str] | None, typer.Option(help="Hyperparameter: NAME=VALUE")] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment variable: NAME=VALUE")] = None,
     log_path: Annotated[str | None, typer.Option(help="Folder for the log.")] = None,
+    notify: Annotated[str | None, typer.Option(help="URN of a topic that is told how the job goes.")] = None,
+    notify_on: Annotated[
+        list[str] | None, typer.Option(help="What it is told: JobStarted, JobCompleted, JobFailed …; else all.")
+    ] = None,
     description: str = "",
     file: Annotated[Path | None, typer.Option(help="The whole request as JSON instead of the options.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show the log until the job ends.")] = False,
@@ -86,6 +90,7 @@ def create(
             "spec": {
                 "resource": {"flavor_id": flavor, "node_count": 1},
                 **({"log_export_path": {"obs_url": log_path}} if log_path else {}),
+                **({"notification": {"topic_urn": notify, "events": notify_on or []}} if notify else {}),
             },
         }
     job = quoting.create(client, _JOBS, body, quote)

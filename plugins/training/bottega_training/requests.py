@@ -128,11 +128,17 @@ class AutoStop(Body):
     duration: int = Field(ge=1, le=24 * 365)
 
 
+News = Literal["JobStarted", "JobCompleted", "JobFailed", "JobTerminated", "JobRestarted", "JobHanged", "JobPreempted"]
+_OLDER_NAMES = {"OnJobRunning": "JobStarted", "OnJobSucceeded": "JobCompleted", "OnJobFailed": "JobFailed"}
+
+
 class Notification(Body):
-    """A topic that is told of the job's life: of its `events` (``JobStarted``, ``JobCompleted`` …), or of all."""
+    """A topic that is told of the job's life: of its `events`, or of all (002 §5.3 calls them ``OnJobRunning`` …)."""
 
     topic_urn: str = Field(pattern=r"^urn:smn:[^:]+:[^:]+:[^:]+$", max_length=256)
-    events: list[str] = Field([], max_length=20)
+    events: list[Annotated[News, BeforeValidator(lambda name: _OLDER_NAMES.get(str(name), name))]] = Field(
+        [], max_length=20
+    )
 
 
 class JobSpec(Body):

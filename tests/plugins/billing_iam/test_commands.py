@@ -67,7 +67,10 @@ def test_the_bill_and_the_prices(bottega: Run) -> None:
 
 
 def test_projects_and_mistakes(bottega: Run, tmp_path: Path) -> None:
-    answer(bottega, "projects", "create", "research")
+    whole = answer(bottega, "projects", "create", "research")
+    part = answer(bottega, "projects", "create", "research-a", "--parent", "research")
+    assert part["parent_id"] == whole["id"]
+    answer(bottega, "projects", "delete", "research-a")
     assert {p["name"] for p in answer(bottega, "projects", "list")} == {"local-1", "research"}
     answer(bottega, "projects", "delete", "research")
     missing = bottega("users", "delete", "nobody")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from bottega.cli_support import OPTIONS
 from bottega.client import ApiFailure
+from bottega_notebook.commands import app
 
 BASE = "/v1/{project_id}/notebooks"
 ELSEWHERE = [{"service": "NOTEBOOK", "allowed_access_ips": ["192.0.2.0/24", "2001:db8::1"]}]
@@ -38,6 +43,17 @@ def test_a_notebook_is_opened_from_listed_addresses_only(shared: Any) -> None:
     finally:
         client.put(f"{BASE}/{shared.id}", {"endpoints": [{"service": "NOTEBOOK"}]})
     assert client.post(f"{BASE}/{shared.id}/open")["url"]
+
+
+def test_addresses_on_the_command_line(shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant, file = shared.tenant, tmp_path / "credentials.json"
+    known = {"url": tenant.running.url, "project_id": tenant.project_id}
+    file.write_text(json.dumps({**known, "access_key": tenant.access_key, "secret_key": tenant.secret_key}))
+    monkeypatch.setattr(OPTIONS, "credentials", file)
+    for addresses in (["192.0.2.0/24"], []):
+        done = CliRunner().invoke(app, ["allow", shared.id, *addresses], env={"COLUMNS": "200"})
+        assert (done.exit_code, all(a in done.output for a in addresses)) == (0, True), done.output
+        assert shared.state["endpoints"][0]["allowed_access_ips"] == addresses
 
 
 @pytest.mark.parametrize(

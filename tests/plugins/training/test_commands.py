@@ -62,9 +62,12 @@ def create(trainer: Any, bottega: Run, name: str, *more: str) -> subprocess.Comp
     return bottega("jobs", "create", *(part for pair in options.items() for part in pair), *more)
 
 
-def test_create_follow_and_look_at_a_job(trainer: Any, bottega: Run) -> None:
+def test_create_follow_and_look_at_a_job(trainer: Any, bottega: Run, tenant: Tenant) -> None:
     trainer.upload(SCRIPT)
-    done = create(trainer, bottega, "by-hand", "--follow")
+    topic = ("--notify", f"urn:smn:local-1:{tenant.project_id}:ops")
+    misspelled = create(trainer, bottega, "never", *topic, "--notify-on", "OnJobDone")
+    assert (misspelled.returncode, "spec.notification.events" in misspelled.stderr) == (1, True), misspelled.stderr
+    done = create(trainer, bottega, "by-hand", "--follow", *topic, "--notify-on", "OnJobSucceeded")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "line 0\n" in done.stdout
     assert "line 2\n" in done.stdout
@@ -81,6 +84,8 @@ def test_create_follow_and_look_at_a_job(trainer: Any, bottega: Run) -> None:
     measured = json.loads(bottega("--json", "jobs", "metrics", "by-hand").stdout)
     assert measured["scalars"] == [{"name": "loss", "points": [[1, 0.5]]}]
     assert "0.5" in bottega("jobs", "metrics", "by-hand").stdout
+    (told,) = tenant.events.all("core.notification.requested.v1")
+    assert (told.data["topic_urn"], told.data["subject"]) == (topic[1], "JobCompleted: by-hand")
     assert bottega("jobs", "delete", "by-hand").returncode == 0
     assert bottega("jobs", "show", "by-hand").returncode == 1
 

@@ -228,9 +228,16 @@ def list_projects() -> None:
 
 
 @projects.command("create")
-def create_project(name: str, description: str = "") -> None:
-    """Make a project."""
-    project = connect().post("/v3/projects", {"project": {"name": name, "description": description}})["project"]
+def create_project(
+    name: str,
+    description: str = "",
+    parent: Annotated[str | None, typer.Option(help="Name of the project it is a part of.")] = None,
+) -> None:
+    """Make a project, or a part of one."""
+    client = connect()
+    body = {"name": name, "description": description}
+    body |= {"parent_id": project_id(client, parent)} if parent else {}
+    project = client.post("/v3/projects", {"project": body})["project"]
     show(project, ["id", "name", "description"])
 
 
