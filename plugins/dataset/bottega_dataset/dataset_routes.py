@@ -22,6 +22,7 @@ from bottega_dataset.requests import DatasetChange, NewImport
 from bottega_dataset.task_routes import import_params
 from bottega_dataset.team.assembly import Teams
 from bottega_dataset.team.requests import NewTeamDataset
+from bottega_dataset.team.task_routes import check_rights
 from bottega_dataset.team.team_tasks import count_tasks
 
 TABLE = 400
@@ -76,6 +77,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 )
                 task_id = await _import(tx, kinds, found.dataset, wanted, caller)
             if body.workforce_information:
+                await check_rights(caller, found.resource.urn, body.workforce_information)
                 ready = task_id is None
                 await teams.tasks.create(tx, found, body.workforce_information, caller.user_id, give_out=ready)
         return {"dataset_id": found.dataset.id, "import_task_id": task_id}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bottega.errors import Invalid
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.labeling_routes import annotation_of
+from bottega_dataset.labeling_routes import annotation_of, hardness, properties
 from bottega_dataset.sample import HUMAN, BadSample
 from bottega_dataset.sample_routes import sample_id_of
 from bottega_dataset.team.items import Labeling
@@ -21,4 +21,18 @@ def labeling(one: TeamSampleLabels, kind: DatasetType, who: str, worker_key: int
         raise Invalid(f"sample {one.sample_id}: {e}") from e
     # Whatever the request says: it is the work of who sends it.
     own = [replace(said, annotated_by=f"{HUMAN}/{who}") for said in annotations]
-    return Labeling(sample_id_of(one.sample_id), own, worker_key, one.revision)
+    said = {
+        "usage": one.sample_usage,
+        "hard": hardness(one.metadata),
+        "property": properties(one.metadata) or None,
+    }
+    given = {name: value for name, value in said.items() if value is not None}
+    return Labeling(sample_id_of(one.sample_id), own, worker_key, one.revision, given)
+
+
+def annotation_type(kind: DatasetType, label_type: int) -> str:
+    """Raises Invalid for a label type the dataset does not have."""
+    try:
+        return kind.annotation_of(label_type)
+    except BadSample as e:
+        raise Invalid(f"label_type: {e}") from e

@@ -16,10 +16,8 @@ from bottega.gateway import Requirement
 from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_dataset.team.assembly import Teams
-from bottega_dataset.team.entities import Labeler, TeamMember, TeamTask, Worker
-from bottega_dataset.team.workforces import DELETED
-
-CREATED = 6
+from bottega_dataset.team.entities import DELETED, Labeler, TeamMember, TeamTask, Worker
+from bottega_dataset.team.team_tasks import CREATED
 
 
 @dataclass(frozen=True, slots=True)

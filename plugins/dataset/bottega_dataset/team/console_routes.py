@@ -25,12 +25,11 @@ from bottega_dataset.sample_routes import sample_id_of
 from bottega_dataset.team import bodies, handing_over, items
 from bottega_dataset.team.assembly import Teams
 from bottega_dataset.team.console_access import ByLabeler, LabelerCaller, Part, part_of, parts_query
-from bottega_dataset.team.entities import TeamTask
+from bottega_dataset.team.entities import ADMINISTRATOR, ANNOTATOR, REVIEWER, TeamTask
 from bottega_dataset.team.events import TeamSamplesReviewed
 from bottega_dataset.team.items import ItemFilter
 from bottega_dataset.team.login_routes import LABELING
 from bottega_dataset.team.requests import Comments, TeamSampleLabelsList, TeamTaskStart
-from bottega_dataset.team.workforces import ADMINISTRATOR, ANNOTATOR, REVIEWER
 
 _TASK = LABELING + "/tasks/{task_id}"
 _SEE, _LABEL = "modelarts:labelConsole:list", "modelarts:labelConsole:label"

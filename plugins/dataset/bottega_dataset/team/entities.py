@@ -22,6 +22,11 @@ To be labeled; sent back by a reviewer or the acceptance; labeled and waiting fo
 accepted.
 """
 
+ANNOTATOR, REVIEWER, ADMINISTRATOR, OWNER = range(4)
+"""Roles of workers."""
+INVITED, LOGGED_IN, DELETED = 1, 2, 3
+"""What has become of a worker; 0 is one who was not invited yet."""
+
 
 def _json(**kwargs: Any) -> Any:
     return Field(sa_type=JSON(none_as_null=True), **kwargs)
@@ -160,9 +165,10 @@ class TeamMember(SQLModel, table=True):
 class TeamItem(SQLModel, table=True):
     """A sample given to a worker, with what that worker said of it and what others said of that.
 
-    `labels` are annotations in the form of manifests (`bottega_dataset.manifest`), None until there are any; `revision`
-    counts their changes. `base_revision` is the sample's own when it was given out. `acceptance_key` is the acceptance
-    that is looking at it, `sampled` whether it was drawn. `reviewer` and `checker` are actors.
+    `labels` are annotations (`bottega_dataset.team.items.pack`), None until there are any; `revision` counts their
+    changes; `said` is what was said of the sample itself (`usage`, `hard`, `property`). `base_revision` is the sample's
+    own when it was given out. `acceptance_key` is the acceptance that is looking at it, `sampled` whether it was drawn.
+    `reviewer` and `checker` are actors.
     """
 
     __tablename__ = "dataset_team_item"
@@ -179,6 +185,7 @@ class TeamItem(SQLModel, table=True):
     labels: list[dict[str, Any]] | None = _json(default=None)
     revision: int = 0
     base_revision: int = 0
+    said: dict[str, Any] | None = _json(default=None)
     merged: bool = False
     labeled_at: int | None = _time(default=None)
     review_accept: bool | None = None

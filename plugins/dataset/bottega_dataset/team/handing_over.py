@@ -11,11 +11,19 @@ from sqlmodel import col, select
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.errors import Conflict
-from bottega_dataset.team.entities import REJECTED, UNLABELED, TeamItem, TeamMember, TeamTask, Worker
+from bottega_dataset.team.entities import (
+    ANNOTATOR,
+    DELETED,
+    REJECTED,
+    UNLABELED,
+    TeamItem,
+    TeamMember,
+    TeamTask,
+    Worker,
+)
 
 OPEN = (UNLABELED, REJECTED)
 _AT_ONCE = 500
-_ANNOTATOR, _DELETED = 0, 3
 
 
 async def lock(session: AsyncSession, task_key: int) -> TeamTask:
@@ -33,7 +41,7 @@ async def annotators(session: AsyncSession, task_key: int) -> dict[int, float]:
     query = (
         select(TeamMember.worker_key, TeamMember.weight)
         .join(Worker, col(Worker.key) == TeamMember.worker_key)
-        .where(TeamMember.task_key == task_key, TeamMember.role == _ANNOTATOR, Worker.status != _DELETED)
+        .where(TeamMember.task_key == task_key, TeamMember.role == ANNOTATOR, Worker.status != DELETED)
         .order_by(col(TeamMember.worker_key))
     )
     return dict((await session.exec(query)).all())
@@ -116,7 +124,13 @@ async def _move(
                 col(TeamItem.worker_key) == worker_key,
                 col(TeamItem.sample_key).in_(keys),
             )
-            fresh = {"worker_key": chosen, "state": UNLABELED, "labels": None, "revision": TeamItem.revision + 1}
+            fresh = {
+                "worker_key": chosen,
+                "state": UNLABELED,
+                "labels": None,
+                "said": None,
+                "revision": TeamItem.revision + 1,
+            }
             cleared = dict.fromkeys(("labeled_at", *REVIEW, *CHECK))
             await session.exec(update(TeamItem).where(*mine).values(**fresh, **cleared))
 

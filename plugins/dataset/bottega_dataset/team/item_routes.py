@@ -59,10 +59,12 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
             found = await datasets.get(session, caller.project_id, dataset_id)
             task = await service.get(session, found, workforce_task_id)
             workers = await items.worker_keys(session, task, [worker_id] if worker_id else [])
+            kind = kinds.of(found.dataset.dataset_type)
             wanted = ItemFilter(
                 sample_state,
                 label_name,
                 workers[worker_id] if worker_id else None,
+                None if label_type is None else bodies.annotation_type(kind, label_type),
                 from_search(search_conditions, SampleFilter()) if search_conditions else None,
             )
             total, rows = await items.page(session, found.dataset, task, wanted, page.offset, page.limit)

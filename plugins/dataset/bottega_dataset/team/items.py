@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, cast, exists, func
@@ -21,7 +21,9 @@ from bottega_dataset.sample import LABELED, Annotation, BadSample, SampleRecord
 from bottega_dataset.sample import UNLABELED as NOTHING
 from bottega_dataset.team.entities import (
     ACCEPTED,
+    DELETED,
     REJECTED,
+    REVIEWER,
     UNCHECK,
     UNLABELED,
     UNREVIEWED,
@@ -32,7 +34,6 @@ from bottega_dataset.team.entities import (
 )
 from bottega_dataset.team.handing_over import CHECK, REVIEW
 from bottega_dataset.team.requests import SampleComment
-from bottega_dataset.team.workforces import DELETED, REVIEWER
 
 STATE_NAMES = {
     UNLABELED: NOTHING,
@@ -70,6 +71,7 @@ class ItemFilter:
     state: str | None = None
     label: str | None = None
     worker_key: int | None = None
+    annotation_type: str | None = None
     sample: SampleFilter | None = None
 
     def conditions(self, dataset: Dataset, task: TeamTask) -> list[ColumnElement[bool]]:
@@ -85,6 +87,9 @@ class ItemFilter:
             # As the JSON of the column is written.
             name = f'"name": {json.dumps(self.label)}'
             found.append(cast(col(TeamItem.labels), Text).contains(name, autoescape=True))
+        if self.annotation_type:
+            type = f'"type": {json.dumps(self.annotation_type)}'
+            found.append(cast(col(TeamItem.labels), Text).contains(type, autoescape=True))
         if self.sample is not None:
             found += conditions(dataset, self.sample)
         return found
@@ -107,6 +112,8 @@ class Labeling:
     annotations: Sequence[Annotation]
     worker_key: int | None = None
     revision: int | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Of the sample itself: `usage`, `hard`, `property`."""
 
 
 def pack(annotations: Iterable[Annotation]) -> list[dict[str, Any]]:
@@ -206,6 +213,7 @@ def _set(row: Row, one: Labeling, kind: DatasetType, reviewed: bool) -> None:
         error.details = {"labels": item.labels or [], "revision": item.revision}
         raise error
     item.labels = pack(one.annotations) or None
+    item.said = {**(item.said or {}), **one.said} or None
     item.state = UNLABELED if not one.annotations else UNREVIEWED if reviewed else UNCHECK
     item.revision += 1
     item.labeled_at, item.merged = now_ms(), False

@@ -16,13 +16,12 @@ from bottega.errors import Invalid
 from bottega.events import Received
 from bottega.platform import Platform
 from bottega.urn import Urn
-from bottega_dataset.team.entities import Labeler, TeamMail, TeamMember, Worker
+from bottega_dataset.team.entities import INVITED, Labeler, TeamMail, TeamMember, Worker
 from bottega_dataset.team.events import TeamMailRequested
 from bottega_dataset.team.labelers import CODE_MINUTES, INITIAL_PASSWORD_DAYS, Labelers
 
 log = structlog.get_logger("bottega.dataset")
 NOT_SENT, WRONG_ADDRESS, UNREACHABLE, SENT = range(4)
-INVITED = 1
 _FOR_GOOD = 500
 """Replies of a mail server from here on are final; those below ask for another try."""
 _ATTEMPTS, _FIRST_PAUSE_S = 7, 1.0

@@ -92,7 +92,8 @@ class Merging:
             if overwrite or untouched:
                 given = {worker: unpack(item.labels) for worker, item in by_worker.items()}
                 chosen = representative(given)
-                changes[chosen].append(Change(bytes(sample.sample_id), annotations=given[chosen]))
+                said = by_worker[chosen].said or {}
+                changes[chosen].append(Change(bytes(sample.sample_id), annotations=given[chosen], **said))
         count, problems = await self._apply(tx, dataset, task, changes)
         await tx.session.exec(update(TeamItem).where(*mine).values(merged=True))
         return keys, count, problems

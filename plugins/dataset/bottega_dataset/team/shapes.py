@@ -9,9 +9,9 @@ from bottega.entities import Resource
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.entities import Dataset
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.team.entities import TeamMember, TeamTask
+from bottega_dataset.team.entities import ANNOTATOR, DELETED, REVIEWER, TeamMember, TeamTask
 from bottega_dataset.team.items import STATE_NAMES, Row, unpack
-from bottega_dataset.team.workforces import ANNOTATOR, DELETED, REVIEWER, Member
+from bottega_dataset.team.workforces import Member
 
 
 def workforce(team: Resource, worker_count: int) -> dict[str, Any]:
@@ -123,8 +123,13 @@ def worker_task(
 
 def item(row: Row, kind: DatasetType, workers: Sequence[dict[str, Any]], preview_url: str | None) -> dict[str, Any]:
     """A sample with what one worker says of it; `workers` are those it was given to."""
-    one = row.item
-    return dataset_shapes.sample(row.sample, unpack(one.labels), kind, preview_url) | {
+    one, said = row.item, row.item.said or {}
+    shown = dataset_shapes.sample(row.sample, unpack(one.labels), kind, preview_url)
+    shown["metadata"] |= said.get("property") or {}
+    if "hard" in said:
+        shown["metadata"][dataset_shapes.HARD] = float(said["hard"])
+    return shown | {
+        "usage": said.get("usage", shown["usage"]),
         "sample_status": STATE_NAMES[one.state],
         "worker_id": row.worker.id,
         "labelers": list(workers),

@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from bottega.entities import Resource
 from bottega.errors import ApiError, Invalid
 from bottega.gateway import Caller, Page, paging, requires
+from bottega.plans import Need
 from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega_dataset import shapes as dataset_shapes
@@ -18,7 +19,7 @@ from bottega_dataset.entities import Dataset
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.team import acceptance, agreement_report, handing_over, progress, shapes
 from bottega_dataset.team.assembly import Teams
-from bottega_dataset.team.entities import Labeler, TeamMember, TeamTask, Worker
+from bottega_dataset.team.entities import DELETED, Labeler, TeamMember, TeamTask, Worker
 from bottega_dataset.team.items import ItemFilter
 from bottega_dataset.team.requests import (
     MergeRequest,
@@ -27,7 +28,7 @@ from bottega_dataset.team.requests import (
     TeamTaskChange,
     TeamTaskStart,
 )
-from bottega_dataset.team.workforces import DELETED
+from bottega_dataset.team.workforces import urn_of
 
 TASKS = "/v2/{project_id}/datasets/{dataset_id}/workforce-tasks"
 ONE = TASKS + "/{workforce_task_id}"
@@ -90,6 +91,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         async with platform.database.transaction() as tx:
             found = await datasets.get(tx.session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
+            await check_rights(caller, found.resource.urn, body)
             task = await service.create(tx, found, body, caller.user_id)
         return {"task_id": task.id}
 
@@ -218,3 +220,17 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         return {"task_id": work.id}
 
     return routes
+
+
+async def check_rights(caller: Caller, urn: str, body: NewTeamTask) -> None:
+    """Who lets others see samples, and their labels become the dataset's, must be allowed to do so himself.
+
+    Raises Forbidden naming all that is missing.
+    """
+    needs = [Need("modelarts:dataset:listSamples", urn, "the members see samples")]
+    if body.auto_sync_dataset:
+        needs.append(Need("modelarts:dataset:updateSamples", urn, "accepted labels become the dataset's"))
+    for one in body.workforces_config.workforces:
+        team = urn_of(caller.project_id, one.workforce_id)
+        needs.append(Need("modelarts:workforce:get", team, "the members of the team are looked up"))
+    await caller.require(needs)

@@ -23,22 +23,11 @@ from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import UNLABELED
 from bottega_dataset.search import from_search
 from bottega_dataset.team import handing_over, items
-from bottega_dataset.team.entities import TeamMember, TeamTask, Worker
+from bottega_dataset.team.entities import ADMINISTRATOR, ANNOTATOR, DELETED, REVIEWER, TeamMember, TeamTask, Worker
 from bottega_dataset.team.events import TeamSamplesLabeled, TeamTaskCreated, TeamTaskDeleted, TeamTaskUpdated
 from bottega_dataset.team.items import Labeling
 from bottega_dataset.team.requests import Allocation, NewTeamTask, WorkerRef, WorkforcesConfig
-from bottega_dataset.team.workforces import (
-    ADMINISTRATOR,
-    ANNOTATOR,
-    DELETED,
-    MOST_OF_A_ROLE,
-    REVIEWER,
-    Member,
-    Workforces,
-    check_description,
-    check_name,
-    purge,
-)
+from bottega_dataset.team.workforces import MOST_OF_A_ROLE, Member, Workforces, check_description, check_name, purge
 
 STARTING, RUNNING, ACCEPTING, COMPLETED, REJECTED, CREATED = 0, 1, 2, 3, 4, 6
 ALLOCATE, MERGE = "allocate", "team-merge"

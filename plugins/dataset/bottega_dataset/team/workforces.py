@@ -16,7 +16,7 @@ from bottega.errors import Conflict, Invalid, NotFound
 from bottega.platform import Platform
 from bottega.urn import Urn
 from bottega_dataset.team import handing_over
-from bottega_dataset.team.entities import Labeler, TeamMember, Worker
+from bottega_dataset.team.entities import DELETED, LOGGED_IN, Labeler, TeamMember, Worker
 from bottega_dataset.team.events import (
     WorkerAdded,
     WorkerRemoved,
@@ -29,8 +29,6 @@ from bottega_dataset.team.labelers import Labelers, check_email
 from bottega_dataset.team.mails import Mails
 
 KIND = "workforce"
-ANNOTATOR, REVIEWER, ADMINISTRATOR, OWNER = range(4)
-LOGGED_IN, DELETED = 2, 3
 MOST_OF_A_ROLE = 100
 """Annotators a task may have, and reviewers; a team has no more."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -479,7 +479,8 @@ def test_the_owner_labels_in_the_name_of_a_member(job: Job, join: Join, address:
     ann, a = join("ann")
     task = job.create(auto_sync_dataset=False)
     ids = [s["sample_id"] for s in own(a, task)]
-    body = {"email": address("ann"), "samples": [{"sample_id": ids[0], "labels": [{"name": "cat"}]}]}
+    said = {"sample_usage": "EVAL", "metadata": {"@modelarts:hard": 1, "light": "dim"}}
+    body = {"email": address("ann"), "samples": [{"sample_id": ids[0], "labels": [{"name": "cat"}], **said}]}
     job.client.put(f"{job.one}/data-annotations/samples", body)
     (one,) = own(a, task, sample_state="__ALL__")
     assert (one["worker_id"], one["labels"][0]["name"]) == (ann, "cat")
@@ -492,6 +493,12 @@ def test_the_owner_labels_in_the_name_of_a_member(job: Job, join: Join, address:
     assert one["sample_data"][0] not in {t for t, names in job.labels().items() if names == ["cat"]}
     job.client.post(f"{job.one}/synchronize", {})
     wait_until(lambda: job.labels().get(one["sample_data"][0]) == ["cat"])
+    shown = next(s for s in job.datasets.samples("texts", label="cat"))
+    for seen in (one, shown):
+        assert seen["usage"] == "EVAL"
+        assert (seen["metadata"]["@modelarts:hard"], seen["metadata"]["light"]) == (1.0, "dim")
+    assert len(job.samples(label_type=100)) == 1
+    assert refused(job.samples, label_type=1).status == 400
 
 
 def test_annotators_see_what_auto_labeling_suggests(job: Job, join: Join, tenant: Tenant) -> None:
@@ -542,6 +549,13 @@ def test_rights_and_traces(job: Job, join: Join, tenant: Tenant) -> None:
     join("ann")
     statement = {"Effect": "Allow", "Action": ["modelarts:dataset:getWorkforceTask"]}
     reader = tenant.user([{"Version": "1.1", "Statement": [statement]}]).client
+    only = {"Effect": "Allow", "Action": ["modelarts:dataset:createWorkforceTask"]}
+    maker = tenant.user([{"Version": "1.1", "Statement": [only]}]).client
+    config = {"workforces": [{"workforce_id": job.team}]}
+    missing = refused(maker.post, job.tasks, {"task_name": "round-1", "workforces_config": config})
+    assert missing.status == 403
+    for action in ("modelarts:dataset:listSamples", "modelarts:dataset:updateSamples", "modelarts:workforce:get"):
+        assert action in missing.message
     job.create()
     assert reader.get(job.one)["task_name"] == "round-1"
     for method, path, body in (
