@@ -157,6 +157,9 @@ def sample(
 ) -> dict[str, Any]:
     """`preview_url` lets whoever has it read the object for a while."""
     text = row.source.removeprefix(CONTENT) if row.source.startswith(CONTENT) else None
+    properties = (row.extra or {}).get("property") or {}
+    given = properties.get("@modelarts:hard_reasons")
+    reasons = given if isinstance(given, list) else []
     answer: dict[str, Any] = {
         "sample_id": bytes(row.sample_id).hex(),
         "sample_name": row.name,
@@ -169,7 +172,10 @@ def sample(
         "source": row.source,
         "usage": row.usage or "",
         "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
-        "metadata": {HARD: 1.0 if row.hard else 0.0, **((row.extra or {}).get("property") or {})},
+        "metadata": {HARD: 1.0 if row.hard else 0.0, **properties},
+        "hard_details": {str(reason): hard_detail(reason) for reason in reasons if isinstance(reason, int)},
+        "deletion_reasons": [],
+        "sub_sample_url": None,
         "revision": row.revision,
     }
     if preview_url:
