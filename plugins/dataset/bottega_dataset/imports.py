@@ -10,7 +10,8 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bottega.context import Principal
-from bottega.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from bottega.database import AsyncSession
+from bottega.errors import Forbidden, Invalid, NotFound, NotSupported, Unauthenticated
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import samples
@@ -20,6 +21,7 @@ from bottega_dataset.extension_points import DatasetType, ImportRequest
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.loading import load
 from bottega_dataset.packing import Packed, pack
+from bottega_dataset.requests import NewImport
 from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem, SampleRecord
 from bottega_dataset.tasks import Running
 
@@ -80,9 +82,18 @@ class Imports:
         problems = [*chunk.problems, *(problem for _, problem in refused)]
         if problems and task.params.get("on_error") == "stop":
             await self._stop(running, problems[0])
+        final, waiting = task.params.get("final_annotation", True), 0
         async with self._platform.database.transaction() as tx:
             first = await samples.lock(tx.session, dataset, found.count)
+            if not task.params.get("import_samples", True):
+                found, strange = await _there(tx.session, dataset, found)
+                left_out += strange
+            records = [] if final else list(found)
+            if not final:
+                found, _ = pack(replace(record, annotations=[]) for record in records)
             added = await load(tx.session, dataset, kind, found, first)
+            if not final:
+                waiting = await samples.suggest(tx.session, dataset, kind, records, task.id)
             problems += [_taken(task.params["import_path"], *one) for one in added.taken]
             if added.taken and task.params.get("on_error") == "stop":
                 raise _Stopped(problems[0])
@@ -92,6 +103,7 @@ class Imports:
                 "annotated": added.annotated,
                 "known": added.known,
                 "left_out": left_out,
+                "unconfirmed": waiting,
             }
             await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
             if added.new_labels:
@@ -107,6 +119,13 @@ class Imports:
             f"stopped, as asked, at {first.place}: {first.reason}; {there} samples of what comes before it are in the "
             "dataset"
         )
+
+
+async def _there(session: AsyncSession, dataset: Dataset, found: Packed) -> tuple[Packed, int]:
+    """Those of the samples that are in the dataset already, and the number of the others."""
+    known = await samples.by_id(session, dataset, [found.ids_of(number) for number, _ in found.columns()])
+    strange = [number for number, _ in found.columns() if found.ids_of(number) not in known]
+    return found.without(strange), len(strange)
 
 
 class _Stopped(Exception):
@@ -225,6 +244,14 @@ def check_request(kinds: Kinds, dataset: Dataset, import_type: str, path: Object
     kinds.importer(import_type, dataset.dataset_type)
     if import_type == "manifest" and (not path.key or path.key.endswith("/")):
         raise Invalid(f"import_path '{path}' is a folder; name the manifest file itself")
+
+
+def check_options(dataset: Dataset, body: NewImport) -> None:
+    """Raises NotSupported for sources that are not here, Invalid for labels of a type that cannot wait."""
+    if body.import_origin != "obs" or (body.data_source and body.data_source.data_type != 0):
+        raise NotSupported("import_origin must be obs (data_type 0): datasets are imported from object storage")
+    if not body.final_annotation and dataset.dataset_type not in samples.TO_CONFIRM:
+        raise Invalid("final_annotation false is for images classified and objects detected")
 
 
 async def check_source(store: ObjectStore, import_type: str, path: ObjectPath) -> None:

@@ -204,7 +204,10 @@ class UndoBody(Body):
 
 
 class NewImport(Body):
-    """`on_error`: whether the import goes on behind what breaks a rule, or ends there."""
+    """`on_error`: whether the import goes on behind what breaks a rule, or ends there.
+
+    `import_samples` false: only labels of samples that are there. `final_annotation` false: they wait to be confirmed.
+    """
 
     import_path: str
     import_type: str = "dir"
@@ -215,6 +218,9 @@ class NewImport(Body):
     label_format: LabelFormat = Field(default_factory=LabelFormat)
     with_column_header: bool = False
     data_source: DataSource | None = None
+    import_origin: str = "obs"
+    import_samples: bool = True
+    final_annotation: bool = True
     on_error: Literal["continue", "stop"] = "continue"
 
 

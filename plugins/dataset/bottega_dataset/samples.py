@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import delete, func, insert, update
 from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, NotFound
-from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
+from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample, Suggestion
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.loading import Added, load
 from bottega_dataset.packing import pack
-from bottega_dataset.sample import Annotation, BadSample, SampleRecord
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord, identity
 
 _TABLE: Any = Sample.__table__  # type: ignore[attr-defined]  # the mapped table: rows go past the ORM
 _ANNOTATIONS: Any = AnnotationRow.__table__  # type: ignore[attr-defined]
@@ -145,3 +145,33 @@ async def _annotate(
 
 def slices(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (items[at : at + _KEYS_AT_ONCE] for at in range(0, len(items), _KEYS_AT_ONCE))
+
+
+TO_CONFIRM = (0, 1)
+"""The types of datasets that take labels to be confirmed (the vendor's `final_annotation`)."""
+
+
+async def suggest(
+    session: AsyncSession, dataset: Dataset, kind: DatasetType, records: Sequence[SampleRecord], task_id: str
+) -> int:
+    """Keep what is said of samples that bear no labels for somebody to confirm. Returns of how many samples."""
+    said = {identity(record): record.annotations for record in records if record.annotations}
+    keys = {ident: key for ident, (key, labeled) in (await by_id(session, dataset, list(said))).items() if not labeled}
+    for some in slices(list(keys.values())):
+        await session.exec(delete(Suggestion).where(col(Suggestion.sample_key).in_(some)))
+    rows = [
+        {
+            "sample_key": key,
+            "position": position,
+            "task_id": task_id,
+            "name": one.name,
+            "type": None if one.type == kind.annotation_type else one.type,
+            "confidence": 1.0 if one.confidence is None else one.confidence,
+            "property": one.property,
+        }
+        for ident, key in keys.items()
+        for position, one in enumerate(said[ident])
+    ]
+    if rows:
+        await session.exec(insert(Suggestion), params=rows)
+    return len(keys)

@@ -331,7 +331,7 @@ def import_task(task: Task) -> dict[str, Any]:
         "known_sample_count": counts.get("known", 0),
         "left_out_sample_count": counts.get("left_out", 0),
         "problem_count": counts.get("bad", 0),
-        "unconfirmed_sample_count": 0,
+        "unconfirmed_sample_count": counts.get("unconfirmed", 0),
         "elapsed_time": (until - task.started_at) // 1000 if task.started_at else 0,
         "create_time": task.created_at,
         "update_ms": task.updated_at,

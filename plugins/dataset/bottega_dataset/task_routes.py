@@ -35,6 +35,8 @@ def import_params(body: NewImport) -> dict[str, Any]:
         "excluded_labels": [one.name for one in body.excluded_labels],
         "label_format": body.label_format.model_dump(exclude_none=True) | _table(body),
         "on_error": body.on_error,
+        "import_samples": body.import_samples,
+        "final_annotation": body.final_annotation,
     }
 
 
@@ -74,6 +76,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
         imports.check_request(kinds, found.dataset, body.import_type, path)
+        imports.check_options(found.dataset, body)
         needs = (await plan_import(caller, body)).needs
         importer = kinds.importer(body.import_type, found.dataset.dataset_type)
         if getattr(importer, "stores_objects", False) and found.dataset.data_path:

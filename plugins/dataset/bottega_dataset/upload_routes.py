@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import insert
 from starlette.datastructures import UploadFile
 
 from bottega.errors import Invalid
@@ -19,7 +18,6 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega_dataset import samples, uploads
 from bottega_dataset.datasets import Datasets, Found
-from bottega_dataset.entities import Dataset, Suggestion
 from bottega_dataset.events import LabelsChanged, SamplesUploaded
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
@@ -49,8 +47,6 @@ _FORM = {
         },
     }
 }
-_TO_CONFIRM = (0, 1)
-"""The types of datasets that take labels to be confirmed (the vendor's `final_annotation`)."""
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
@@ -104,7 +100,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         caller: Caller, found: Found, kind: DatasetType, files: Sequence[File], label_format: LabelFormat, final: bool
     ) -> Any:
         dataset = found.dataset
-        if not final and dataset.dataset_type not in _TO_CONFIRM:
+        if not final and dataset.dataset_type not in samples.TO_CONFIRM:
             raise Invalid(f"final_annotation false is for images classified and objects detected, not {kind.name}")
         uploads.check_batch(kind, files)
         target = uploads.folder(dataset, found.resource.name)
@@ -119,7 +115,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             kept = records if final else [_bare(record) for record in records]
             added = await samples.add(tx.session, dataset, kind, kept)
             if not final:
-                await _suggest(tx.session, dataset, kind, records)
+                await samples.suggest(tx.session, dataset, kind, records, "upload")
             tx.emit(SamplesUploaded(dataset_id=dataset.id, count=added.imported), found.resource.urn)
             if added.new_labels:
                 tx.emit(LabelsChanged(dataset_id=dataset.id, created=added.new_labels), found.resource.urn)
@@ -166,27 +162,6 @@ def _bare(record: SampleRecord) -> SampleRecord:
     return SampleRecord(
         record.source, name=record.name, size=record.size, modified_at=record.modified_at, property=record.property
     )
-
-
-async def _suggest(session: Any, dataset: Dataset, kind: DatasetType, records: Sequence[SampleRecord]) -> None:
-    """Keep labels for somebody to confirm."""
-    keys = await samples.by_id(session, dataset, [identity(record) for record in records])
-    rows = [
-        {
-            "sample_key": keys[identity(record)][0],
-            "position": position,
-            "task_id": "upload",
-            "name": one.name,
-            "type": None if one.type == kind.annotation_type else one.type,
-            "confidence": 1.0 if one.confidence is None else one.confidence,
-            "property": one.property,
-        }
-        for record in records
-        for position, one in enumerate(record.annotations)
-        if not keys[identity(record)][1]
-    ]
-    if rows:
-        await session.exec(insert(Suggestion), params=rows)
 
 
 def _result(one: File) -> dict[str, Any]:

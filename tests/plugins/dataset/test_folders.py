@@ -255,3 +255,22 @@ def test_what_no_database_keeps(tenant: Tenant, datasets: Datasets, make: Make, 
     task = datasets.import_from(name, f"s3://{bucket}/in/")
     assert list(found(datasets, name)) == ["good"]
     assert ["NUL" in p["reason"] for p in datasets.problems(name, task["task_id"])] == [True]
+
+
+def test_labels_without_samples_and_labels_to_be_confirmed(
+    tenant: Tenant, client: Client, datasets: Datasets, make: Make, bucket: str, one: Callable[[str], str]
+) -> None:
+    tenant.objects.put_many({f"s3://{bucket}/in/{n}": b"x" for n in ("Cat/1.jpg", "Dog/2.jpg")})
+    tenant.objects.put(f"s3://{bucket}/a.manifest", f'{{"source": "s3://{bucket}/in/Cat/1.jpg"}}\n'.encode())
+    name = make()
+    datasets.import_from(name, f"s3://{bucket}/a.manifest", import_type="manifest")
+    task = datasets.import_from(name, f"s3://{bucket}/in/", import_samples=False, final_annotation=False)
+    assert (task["unconfirmed_sample_count"], task["left_out_sample_count"]) == (1, 1)
+    assert found(datasets, name) == {"1.jpg": []}
+    (waiting,) = client.get(one(name) + "/auto-annotations/samples")["samples"]
+    assert [label["name"] for label in waiting["labels"]] == ["Cat"]
+    datasets.import_from(name, f"s3://{bucket}/in/")
+    assert found(datasets, name) == {"1.jpg": [("Cat", {})], "2.jpg": [("Dog", {})]}
+    for wrong, says in (({"import_origin": "dws"}, "object storage"), ({"on_error": "maybe"}, "on_error")):
+        with pytest.raises(ApiFailure, match=says):
+            datasets.import_from(name, f"s3://{bucket}/in/", **wrong)
