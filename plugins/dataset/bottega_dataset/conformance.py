@@ -25,7 +25,7 @@ from bottega.testing.running import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
 from bottega_dataset.extension_points import DatasetType, Exporter, Importer, ImportRequest
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.manifest import TYPE_PREFIX, format_line
+from bottega_dataset.manifest import TYPE_PREFIX, format_line, parse_line
 from bottega_dataset.sample import Annotation, BadSample, Chunk, SampleRecord, identity
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -79,6 +79,21 @@ class DatasetTypeContract:
             kind.check_annotations(replace(record, annotations=[*bad]))
         with pytest.raises(BadSample, match="of_another_type"):
             kind.check_annotations(replace(record, annotations=[*self.good, Annotation("of_another_type", "x")]))
+
+    def test_publishing_loses_nothing(self, running: RunningPlatform) -> None:
+        kind = self.kind(running)
+        folder = ObjectPath("pets", "animals/annotation/V001/")
+        said = [replace(one, annotated_by="human/ann", confidence=0.5, hard=True) for one in self.good]
+        for source in self.sources:
+            record = SampleRecord(source.format(bucket="pets"), said, usage="TRAIN")
+            published, files = kind.published(record, folder)
+            assert all(folder.contains(path) for path in files), "files lie in the folder of the version"
+            assert kind.published(record, folder) == (published, files), "the same sample gives the same bytes"
+            assert bool(files) <= kind.has_files, "`published` writes files that `expanded` does not read"
+            read = parse_line(format_line(published))
+            located = {one.loc: files[ObjectPath.parse(one.loc)] for one in read.annotations if one.loc}
+            again = kind.expanded(read, located) if located else read
+            assert again.annotations == said, "what is published is not what is imported again"
 
     def test_its_samples_are_imported_labeled_published_and_imported_again(self, tenant: Tenant, bucket: str) -> None:
         kind = self.kind(tenant.running)

@@ -128,6 +128,12 @@ class DatasetType:
         if one.loc is not None:
             raise BadSample(f"{where}.annotation-loc is not read in {self.name} datasets")
 
+    def check_labels(self, record: SampleRecord, properties: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        """Raises BadSample when annotations do not go with the properties of their labels, by label type and name.
+
+        Asked when people label, not when samples are imported.
+        """
+
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         """The record with what its annotation files (`Annotation.loc`) say in their place, as a dataset keeps it.
 

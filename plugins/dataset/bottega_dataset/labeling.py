@@ -207,9 +207,11 @@ async def _check(
     session: AsyncSession, dataset: Dataset, kind: DatasetType, pairs: Sequence[tuple[State, Change]]
 ) -> None:
     """Raises Invalid, naming sample, annotation and rule, for what cannot be said of a sample."""
+    known = await labels.of_dataset(session, dataset)
+    properties = {(label.type, label.name): label.property for label in known}
     offered = {
         (label.type, label.name): {a["name"]: [v["value"] for v in a["values"]] for a in selects}
-        for label in await labels.of_dataset(session, dataset)
+        for label in known
         if (selects := [a for a in label.attributes if a["type"] == "select"])
     }
     for state, one in pairs:
@@ -218,6 +220,7 @@ async def _check(
         record = SampleRecord(state.source, list(one.annotations), property=dict(state.property))
         try:
             kind.check_annotations(record)
+            kind.check_labels(record, properties)
             if offered:
                 _check_attributes(kind, one.annotations, offered)
         except BadSample as e:

@@ -162,6 +162,8 @@ class TestManifest(ImporterContract):
 
 
 WRONG = '''
+from dataclasses import replace
+
 from bottega.errors import NotFound
 from bottega.hookspecs import hookimpl
 from bottega_dataset.sample import Annotation, BadSample, Chunk, Problem, SampleRecord
@@ -187,6 +189,13 @@ class Raises(TextClassification):
 
 class Misnamed(TextClassification):
     code, name, annotations = 903, "Misnamed type", (AnnotationKind("modelarts/text_classification", 903),)
+
+
+class Lossy(TextClassification):
+    code, name = 904, "lossy"
+
+    def published(self, record, folder):
+        return replace(record, annotations=[replace(one, confidence=None) for one in record.annotations]), {}
 
 
 class Lines:
@@ -249,7 +258,7 @@ class Stray(Lines):
 
 @hookimpl
 def bottega_dataset_types():
-    return [Careless(), Raises(), Misnamed()]
+    return [Careless(), Raises(), Misnamed(), Lossy()]
 
 
 @hookimpl
@@ -302,6 +311,7 @@ FOUND = (AssertionError, pytest.fail.Exception, TaskFailed)
         (901, "its_samples_are_imported_labeled_published_and_imported_again", "does not fit is left out"),
         (902, "its_samples_are_imported_labeled_published_and_imported_again", "ValueError"),
         (903, "it_describes_itself", "Misnamed type"),
+        (904, "publishing_loses_nothing", "not what is imported again"),
     ],
 )
 def test_a_wrong_type_is_found(wrong: RunningPlatform, code: int, test: str, found: str) -> None:

@@ -233,6 +233,30 @@ def test_a_relation_says_what_it_joins(client: Client, make: Make, one: Callable
     ]
 
 
+def test_a_relation_joins_what_it_says(
+    tenant: Tenant, datasets: Datasets, client: Client, make: Make, bucket: str, one: Callable[[str], str]
+) -> None:
+    tenant.objects.put(f"s3://{bucket}/in/a.txt", b"Liu wrote Three Body")
+    name = make("texts", dataset_type=102)
+    datasets.import_from(name, f"s3://{bucket}/in/")
+    ends = {"@modelarts:from_type": "Person", "@modelarts:to_type": "Book"}
+    client.post(one(name) + "/data-annotations/labels", {"labels": [{"name": "wrote", "type": 102, "property": ends}]})
+    (sample,) = datasets.samples(name)
+
+    def said(book: str) -> list[dict[str, Any]]:
+        spans = [("Person", "E1", 0, 3), (book, "E2", 10, 20)]
+        entities = [
+            {"name": n, "type": 103, "id": i, "property": {"@modelarts:start_index": s, "@modelarts:end_index": e}}
+            for n, i, s, e in spans
+        ]
+        joined = {"name": "wrote", "type": 102, "property": {"@modelarts:from": "E1", "@modelarts:to": "E2"}}
+        return [*entities, joined]
+
+    with pytest.raises(ApiFailure, match=r"\['@modelarts:to'\] is a 'Film'; 'wrote' takes a 'Book' there"):
+        datasets.label(name, {sample["sample_id"]: said("Film")})
+    datasets.label(name, {sample["sample_id"]: said("Book")})
+
+
 def test_two_texts_with_one_id(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
     path = f"s3://{bucket}/a.manifest"
     lines = [b'{"source": "content://one", "id": "A"}', b'{"source": "content://two", "id": "A"}'] * 2
@@ -271,6 +295,7 @@ def test_labels_without_samples_and_labels_to_be_confirmed(
     assert [label["name"] for label in waiting["labels"]] == ["Cat"]
     datasets.import_from(name, f"s3://{bucket}/in/")
     assert found(datasets, name) == {"1.jpg": [("Cat", {})], "2.jpg": [("Dog", {})]}
+    wrong: dict[str, Any]
     for wrong, says in (({"import_origin": "dws"}, "object storage"), ({"on_error": "maybe"}, "on_error")):
         with pytest.raises(ApiFailure, match=says):
             datasets.import_from(name, f"s3://{bucket}/in/", **wrong)

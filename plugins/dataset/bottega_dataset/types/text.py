@@ -105,6 +105,16 @@ class TextTriplets(DatasetType):
                             f"annotation[{index}].property['{end}'] is '{named}'; the sample has no entity of that id"
                         )
 
+    def check_labels(self, record: SampleRecord, properties: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
+        entities = {one.id: one.name for one in record.annotations if one.type == ENTITY}
+        for index, one in enumerate(record.annotations):
+            wanted = properties.get((self.code, one.name), {}) if one.type == TRIPLET else {}
+            for end, key in ((FROM, FROM_TYPE), (TO, TO_TYPE)):
+                name = entities.get((one.property or {}).get(end, ""))
+                if wanted.get(key) and name != wanted[key]:
+                    where = f"annotation[{index}].property['{end}']"
+                    raise BadSample(f"{where} is a '{name}'; '{one.name}' takes a '{wanted[key]}' there")
+
 
 def check_spans(record: SampleRecord) -> None:
     """Raises BadSample when an entity ends before it starts, or behind the text, or is there twice."""
