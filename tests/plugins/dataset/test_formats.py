@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
@@ -16,13 +17,16 @@ import pytest
 from PIL import Image
 
 from bottega.client import ApiFailure
+from bottega.errors import Invalid
 from bottega.plugins import Plugins
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_dataset.client import Datasets, TaskFailed
+from bottega_dataset.kinds import Kinds
 from bottega_dataset.manifest import format_line
 from bottega_dataset.sample import Annotation, SampleRecord
 
 Make = Callable[..., str]
+PAGE = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text("utf-8")
 BOX = {"@modelarts:shape": "bndbox", "@modelarts:feature": [[1, 2], [3, 4]]}
 
 
@@ -276,3 +280,28 @@ def test_stopped_it_leaves_nothing_and_finished_it_is_whole(slow: RunningPlatfor
     assert stored() == [f"out/{report}", *(f"out/{report[:-12]}/{n}.txt" for n in range(7))]
     assert json.loads(tenant.objects.get(f"s3://{bucket}/out/{report}"))["problems"] == 7
     assert len(list(datasets.export_problems("texts", whole["task_id"]))) == 7
+
+
+def test_the_page_says_which_formats_there_are(running: RunningPlatform) -> None:
+    kinds = Kinds.of_platform(running.platform("dataset"))
+    table = PAGE.partition("## Formats")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (yes|no) \| (yes|no) \| ([^|]+) \|", table, re.M)
+    for name, reads, writes, types in rows:
+        codes = [int(code) for code in re.findall(r"\d+", types)] or list(kinds.types)
+        for code in kinds.types:
+            said = reads == "yes" and (code in codes or types.startswith("all"))
+            assert offers(kinds.importer, name, code) == said, (name, code)
+            if name != "manifest":
+                assert offers(kinds.exporter, name, code) == (writes == "yes" and code in codes), (name, code)
+    with pytest.raises(Invalid) as refused:
+        kinds.importer("?", 1)
+    offered = set(refused.value.message.rpartition(": ")[2].split(", "))
+    assert offered <= {row[0] for row in rows}
+
+
+def offers(find: Callable[[str, int], object], name: str, code: int) -> bool:
+    try:
+        find(name, code)
+    except Invalid:
+        return False
+    return True
