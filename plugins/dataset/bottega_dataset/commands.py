@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bottega.cli_support import OPTIONS, connect, console, errors, note, show
 from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.client import Progress as Follow
+from bottega_dataset.sample import LABELED
 from bottega_dataset.team.commands import team_tasks
 
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
@@ -201,6 +202,22 @@ def export(
     if task["problem_count"] and not OPTIONS.as_json:
         rows = [row for row, _ in zip(service.export_problems(name, task["task_id"]), range(20), strict=False)]
         show(rows, ["place", "reason"], title="not carried (the first 20)")
+
+
+@datasets.command("copy")
+def copy(
+    name: str,
+    new: Annotated[str, typer.Argument(help="Name of the new dataset.")],
+    output: Annotated[str, typer.Option(help="Folder for what the new dataset publishes.")],
+    input: Annotated[str, typer.Option(help="An empty folder the objects are copied to (default: shared).")] = "",
+    labeled: Annotated[bool, typer.Option("--labeled", help="Labeled samples only.")] = False,
+    version: Annotated[str | None, typer.Option(help="Also publish a version of this name.")] = None,
+) -> None:
+    """Make a new dataset of the samples of another, with its labels."""
+    state = {"sample_state": LABELED} if labeled else {}
+    with _waiting(f"copy {name}"):
+        made = Datasets(connect()).export_to_dataset(name, new, output, data_path=input, version=version, **state)
+    show(made, _COLUMNS)
 
 
 @datasets.command("stop")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 
+from bottega.errors import Invalid
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.sample import BadSample
 
@@ -68,10 +69,13 @@ def image(data: bytes, name: str = "", *, whole: bool = True, formats: tuple[str
     :param name: the file's, to refuse a suffix that lies about the format.
     :param whole: also decode it, so that a truncated or broken file is found; else `data` may be its beginning.
 
-    Raises BadSample: no image of `formats`, another one than its suffix says, too many pixels, truncated.
+    Raises BadSample: no image of `formats`, another one than its suffix says, too many pixels, truncated; and Invalid
+    where Pillow is not installed.
     """
-    from PIL import Image, UnidentifiedImageError
-
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as e:
+        raise Invalid("images cannot be looked into here: the operator installs Pillow, with bottega[formats]") from e
     try:
         with Image.open(io.BytesIO(data), formats=formats) as opened:
             if opened.width * opened.height > MAX_PIXELS:

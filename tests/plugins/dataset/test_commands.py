@@ -61,6 +61,24 @@ def test_the_daily_work(cli: Cli, bucket: str, pictures: str, tmp_path: Path) ->
     assert cli.json("list") == []
 
 
+def test_other_formats_copies_and_stopping(cli: Cli, bucket: str, pictures: str) -> None:
+    assert cli.run("create", "animals", "--output", f"s3://{bucket}/out/", "--input", pictures).exit_code == 0
+    task = cli.json("export", "animals", f"s3://{bucket}/csv/", "--format", "csv", "--labeled", "--no-images")
+    assert (task["annotation_format"], task["finished_sample_count"], task["problem_count"]) == ("csv", 10, 0)
+    assert cli.run("create", "again", "--output", f"s3://{bucket}/again/").exit_code == 0
+    read = cli.json("import", "again", f"s3:/{task['export_path']}", "--format", "csv")
+    assert (read["imported_sample_count"], read["annotated_sample_count"], read["problems"]) == (10, 10, [])
+    made = cli.json("copy", "animals", "cats", "--output", f"s3://{bucket}/cats/", "--labeled")
+    assert made["total_sample_count"] == 10
+    stopped = cli.run("stop", "animals", task["task_id"])
+    assert isinstance(stopped.exception, ApiFailure)
+    assert "nothing to stop" in str(stopped.exception)
+    OPTIONS.as_json = False
+    told = cli.run("export", "animals", f"s3://{bucket}/yolo/", "--format", "dir", "--train", "0.5")
+    assert told.exit_code == 0
+    assert "not carried" in told.output
+
+
 def test_tables_for_people(cli: Cli, bucket: str, pictures: str) -> None:
     OPTIONS.as_json = False
     made = cli.run("create", "animals", "--output", f"s3://{bucket}/out/", "--input", pictures)

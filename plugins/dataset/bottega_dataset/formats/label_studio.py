@@ -5,7 +5,7 @@ What a model said goes out as a prediction, and comes in from one where nobody a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -114,6 +114,7 @@ class LabelStudioExporter:
         out = folder.open("tasks.json")
         out.write(b"[")
         labels, relations, count = dict.fromkeys(request.labels), dict[str, None](), 0
+        used: set[str] = set()
         async for batch in request.samples:
             sizes: dict[int, ImageInfo] = {}
             if OBJECT_OF[code] == "image":
@@ -133,20 +134,23 @@ class LabelStudioExporter:
                 task, notes = encode(record, code, sizes.get(id(record)), value)
                 for note in notes:
                     folder.note(record, note)
+                said = [*task["annotations"], *task["predictions"]]
+                used |= {one.get("from_name", "") for part in said for one in part["result"]}
                 count += 1
                 out.write((b",\n" if count > 1 else b"\n") + orjson.dumps({"id": count, **task}))
         out.write(b"\n]\n")
-        await folder.put({"labeling_config.xml": _config(code, labels, relations)})
+        await folder.put({"labeling_config.xml": _config(code, labels, relations, used)})
 
 
-def _config(code: int, labels: Iterable[str], relations: Iterable[str]) -> bytes:
-    """The interface in which Label Studio shows the tasks."""
+def _config(code: int, labels: Iterable[str], relations: Iterable[str], used: Container[str]) -> bytes:
+    """The interface in which Label Studio shows the tasks, with the tools that were `used`."""
     target = OBJECT_OF[code]
     lines = ["<View>"]
     if code in results.CLASSIFICATION:
         lines += [f'  <Choices name="choice" toName="{target}" choice="multiple">']
         lines += [*(f"    <Choice value={quoteattr(name)}/>" for name in labels), "  </Choices>"]
-    for name, tag in _CONTROLS.get(code, ()):
+    controls = _CONTROLS.get(code, ())
+    for name, tag in [one for one in controls if one[0] in used] or controls[:1]:
         lines += [f'  <{tag} name="{name}" toName="{target}">']
         lines += [*(f"    <Label value={quoteattr(label)}/>" for label in labels if label), f"  </{tag}>"]
     if code == 102:
