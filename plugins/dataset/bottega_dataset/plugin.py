@@ -133,8 +133,10 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 def bottega_commands(cli: typer.Typer) -> None:
     from bottega_dataset import commands
     from bottega_dataset.intelligent.commands import add_to
+    from bottega_dataset.processing import commands as processing
     from bottega_dataset.team import commands as team
 
     add_to(commands.datasets)
+    processing.add_to(commands.datasets)
     cli.add_typer(commands.datasets, name="datasets")
     cli.add_typer(team.teams, name="teams")

@@ -53,7 +53,7 @@ class Publishing:
                 written = _Written(file, index)
                 await self._write(session, dataset, kind, version, target, written)
             sorted_index = await anyio.to_thread.run_sync(index.finish)
-            version.changes = await self._changes(kind, previous, Index(sorted_index))
+            version.changes = await self.changes(kind, previous, Index(sorted_index))
             await self._platform.objects.upload(sorted_index, version_index.path_of(version))
             manifest = ObjectPath.parse(version.manifest_path)
             await self._platform.objects.upload(file.finish(), manifest, "application/json-lines")
@@ -102,7 +102,7 @@ class Publishing:
             written.add(batch, lines)
             await anyio.lowlevel.checkpoint()
 
-    async def _changes(self, kind: DatasetType, previous: DatasetVersion | None, index: Index) -> dict[str, int]:
+    async def changes(self, kind: DatasetType, previous: DatasetVersion | None, index: Index) -> dict[str, int]:
         """What changed since the version before: the vendor's counts of the new version."""
         if previous is None or previous.status != NORMAL:
             return {ADDED: index.count, REMOVED: 0, MODIFIED: 0, "previous_total": 0, "previous_labeled": 0}

@@ -14,6 +14,7 @@ from bottega_dataset import datasets, shapes, versions
 from bottega_dataset.comparing import Comparisons, label_changes
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.processing import views
 from bottega_dataset.requests import NewVersion
 from bottega_dataset.version_index import ADDED, CHANGES, MODIFIED, REMOVED
 
@@ -76,9 +77,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 offset=page.offset,
                 limit=page.limit,
             )
+            processed = await views.of_versions(session, platform, rows)
         dataset = found.dataset
         tags = kinds.of(dataset.dataset_type).tags
-        shown = [shapes.version(row, dataset.dataset_type, dataset.current_version_id, tags) for row in rows]
+        shown = [
+            shapes.version(row, dataset.dataset_type, dataset.current_version_id, tags) | (processed.get(row.id) or {})
+            for row in rows
+        ]
         return {"total_number": total, "versions": shown}
 
     @routes.get(_VERSIONS + "/compare")
@@ -125,10 +130,11 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             row = await versions.get(session, found.dataset, version_id)
+            processed = await views.of_versions(session, platform, [row])
         dataset = found.dataset
-        return shapes.version(
-            row, dataset.dataset_type, dataset.current_version_id, kinds.of(dataset.dataset_type).tags
-        )
+        tags = kinds.of(dataset.dataset_type).tags
+        shown = shapes.version(row, dataset.dataset_type, dataset.current_version_id, tags)
+        return shown | (processed.get(row.id) or {})
 
     @routes.delete(_VERSIONS + "/{version_id}", status_code=204, response_class=Response)
     async def delete_version(

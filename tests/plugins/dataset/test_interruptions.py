@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from bottega.testing import wait_until
 from bottega.testing.process import PlatformProcess
 from bottega_dataset.client import Datasets
+from bottega_dataset.processing.client import Processing
 
 SIZE = 40_000
 
@@ -74,3 +76,28 @@ def test_the_object_store_being_killed_only_delays(platform: PlatformProcess, ma
     version = platform.client.post(f"{where}/versions", {})["version_id"]
     platform.child("rclone", other_than=killed.pid).kill()
     wait_until(lambda: platform.client.get(f"{where}/versions/{version}")["status"] == 1)
+
+
+def test_killed_while_processing(platform: PlatformProcess, manifest: str) -> None:
+    """While the worker runs and while its result is taken in: the new dataset appears once, and whole."""
+    datasets, processing = Datasets(platform.client), Processing(platform.client)
+    datasets.create("texts", "s3://a-bucket/out/", dataset_type=100)
+    datasets.import_from("texts", manifest, import_type="manifest")
+    started = processing.start(
+        "texts", "sys_data_selection", {"StratifiedSelection": {}}, new_dataset=("half", "s3://a-bucket/half/")
+    )
+    where = f"/v2/{{project_id}}/processor-tasks/{started['task_id']}/versions/{started['version_id']}"
+    wait_until(lambda: platform.client.get(where)["status"] == 1, 60)
+    platform.kill()
+    platform.start()
+    with sqlite3.connect(f"file:{platform.data_dir}/bottega.db?mode=ro", uri=True) as database:
+        query = "SELECT step FROM dataset_processor_version"
+        wait_until(lambda: database.execute(query).fetchone()[0] > 5, 120)
+    assert platform.client.get(where)["status"] == 1
+    assert "half" not in {one["dataset_name"] for one in datasets.list()}
+    platform.kill()
+    platform.start()
+    done = processing.wait(started["task_id"], started["version_id"])
+    assert (done["origin_sample_count"], done["deleted_sample_count"]) == (SIZE - 1, SIZE - 1 - SIZE // 2)
+    assert datasets.get("half")["total_sample_count"] == SIZE // 2
+    assert platform.client.get(where + "/results")["count"] == SIZE - 1

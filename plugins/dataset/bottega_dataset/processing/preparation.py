@@ -173,7 +173,7 @@ class Preparation:
             "sample_type": kind.sample_type,
             "annotation_type": kind.annotation_type,
             "target": plan["data_path"],
-            "manifest": plan["manifest"],
+            "makes_samples": bool(plan["manifest"]),
             "largest_mb": settings.processing_largest_mb,
             "cache_mb": settings.processing_cache_mb,
         }

@@ -17,7 +17,7 @@ from bottega.errors import Conflict, NotFound
 from bottega.gateway import Caller, workspace_of
 from bottega.platform import Platform
 from bottega_dataset import versions
-from bottega_dataset.datasets import check_description
+from bottega_dataset.datasets import Datasets, check_description
 from bottega_dataset.entities import DatasetVersion
 from bottega_dataset.events import ProcessingFinished, ProcessingRequested
 from bottega_dataset.processing.entities import (
@@ -122,15 +122,16 @@ class Processing:
             flavor=foreseen.flavor,
         )
         if foreseen.target is not None:
+            target = await Datasets(platform).get(tx.session, task.project_id, foreseen.target.dataset.id)
             made = await versions.reserve(
                 tx,
-                foreseen.target.dataset,
+                target.dataset,
                 name=foreseen.version_name,
                 description=body.description,
                 options={"processor_task_id": task.id, "processor_version_id": version.id},
             )
             version.output_dataset_id, version.output_version_id = made.dataset_id, made.id
-            folder = versions.folder(foreseen.target.dataset, foreseen.target.resource.name, made.name)
+            folder = versions.folder(target.dataset, target.resource.name, made.name)
             version.plan = plan | {"data_path": str(folder), "manifest": f"{made.name}.manifest"}
         task.next_version += 1
         task.latest_id, task.status, task.duration_s = version.id, INITIALIZED, 0

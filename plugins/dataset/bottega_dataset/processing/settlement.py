@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn, new_id
-from bottega_dataset import labels, samples, versions
+from bottega_dataset import annotation_files, labels, samples, versions
+from bottega_dataset.comparing import local_index
 from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, DatasetVersion, Label, Sample
 from bottega_dataset.events import DatasetCreated
 from bottega_dataset.extension_points import DatasetType, check
@@ -43,8 +44,10 @@ from bottega_dataset.processing.entities import (
 )
 from bottega_dataset.processing.planner import KIND
 from bottega_dataset.processing.service import OPEN, Processing
-from bottega_dataset.processing.worker import REPORT, RESULTS
-from bottega_dataset.sample import BadSample, SampleRecord
+from bottega_dataset.processing.worker import REPORT, RESULTS, SAMPLES
+from bottega_dataset.publishing import Publishing
+from bottega_dataset.sample import BadSample, SampleRecord, identity
+from bottega_dataset.snapshot import ManifestFile
 
 log = structlog.get_logger("bottega.dataset")
 _CHUNK = 1000
@@ -55,6 +58,25 @@ _COUNTS = ("origin", "kept", "deleted", "modified", "added", "flagged", "unmodif
 
 class _Superseded(Exception):
     """Someone else takes this result in, or it was settled meanwhile."""
+
+
+@dataclass
+class Made:
+    """What is to be told of the samples of a result. `stats` counts samples by type and name of their labels."""
+
+    total: int = 0
+    labeled: int = 0
+    multi: bool = False
+    stats: Counter[tuple[int, str]] = field(default_factory=Counter)
+    sha256: str = ""
+    changes: dict[str, int] | None = None
+
+    def count(self, kind: DatasetType, records: Sequence[SampleRecord]) -> None:
+        self.total += len(records)
+        for record in records:
+            self.labeled += bool(record.annotations)
+            self.multi = self.multi or len(record.annotations) > 1
+            self.stats.update({(kind.label_type(one.type), one.name) for one in record.annotations if one.name})
 
 
 class Settlement:
@@ -116,14 +138,16 @@ class Settlement:
             report: dict[str, Any] = orjson.loads(await store.get(report_path / REPORT))
         except (NotFound, ValueError) as e:
             raise Conflict(f"the worker left no report in {report_path}") from e
-        made: dict[str, Any] = {}
+        made = Made()
         if plan["manifest"]:
             with tempfile.TemporaryDirectory(prefix="bottega-processing-") as folder:
-                results, manifest = Path(folder) / RESULTS, Path(folder) / "manifest"
+                results, manifest = Path(folder) / RESULTS, Path(folder) / SAMPLES
                 await store.download(report_path / RESULTS, results)
-                await store.download(ObjectPath.parse(plan["data_path"]) / plan["manifest"], manifest)
+                await store.download(report_path / SAMPLES, manifest)
                 await self._take_results(version, results)
                 made = await self._take_samples(version, manifest)
+                if version.output_version_id is not None:
+                    await self._compare(version, made, Path(folder))
         async with self._platform.database.transaction() as tx:
             await self._advance(tx, version, {"done": True})
             row = await tx.session.get(ProcessorVersion, version.id)
@@ -164,31 +188,44 @@ class Settlement:
                 await tx.session.exec(insert(ProcessorResult), params=rows)
                 await self._advance(tx, version, {"results": offset, "result_count": number + len(rows)})
 
-    async def _take_samples(self, version: ProcessorVersion, file: Path) -> dict[str, Any]:
-        """Check each sample of the result, and add it to the dataset that is being made, if one is."""
-        kind = self._kinds.of(version.plan["dataset_type"])
+    async def _take_samples(self, version: ProcessorVersion, file: Path) -> Made:
+        """Check each sample of the result, write its manifest, and add it to the dataset that is made, if one is."""
+        kind, store = self._kinds.of(version.plan["dataset_type"]), self._platform.objects
+        target = ObjectPath.parse(version.plan["data_path"])
         adding = "dataset" in version.plan
         if adding and version.output_dataset_id is None:
             await self._make_dataset(version)
-        total, labeled, multi = 0, 0, False
-        stats: Counter[tuple[int, str]] = Counter()
-        digest = hashlib.sha256()
+        made = Made()
         taken = version.cursor.get("samples", 0)
-        for offset, lines in _chunks(file, 0):
-            records = [self._sample(kind, line, version) for line in lines]
-            for line, record in zip(lines, records, strict=True):
-                digest.update(line)
-                labeled += bool(record.annotations)
-                multi = multi or len(record.annotations) > 1
-                stats.update({(kind.label_type(one.type), one.name) for one in record.annotations if one.name})
-            total += len(records)
-            if adding and offset > taken:
-                async with self._platform.database.transaction() as tx:
-                    query = select(Dataset).where(Dataset.id == version.output_dataset_id)
-                    dataset = (await tx.session.exec(query)).one()
-                    await samples.add(tx.session, dataset, kind, records)
-                    await self._advance(tx, version, {"samples": offset})
-        return {"total": total, "labeled": labeled, "multi": multi, "stats": stats, "sha256": digest.hexdigest()}
+        with ManifestFile() as manifest:
+            for offset, lines in _chunks(file, 0):
+                records = [self._sample(kind, line, version) for line in lines]
+                made.count(kind, records)
+                if adding and offset > taken:
+                    async with self._platform.database.transaction() as tx:
+                        query = select(Dataset).where(Dataset.id == version.output_dataset_id)
+                        dataset = (await tx.session.exec(query)).one()
+                        await samples.add(tx.session, dataset, kind, records)
+                        await self._advance(tx, version, {"samples": offset})
+                if version.output_version_id is not None and kind.has_files:
+                    named = [replace(one, id=one.id or identity(one).hex()) for one in records]
+                    records = await annotation_files.publish(store, kind, named, target)
+                manifest.write(records)
+            await store.upload(manifest.finish(), target / version.plan["manifest"], "application/json-lines")
+        made.sha256 = manifest.sha256
+        return made
+
+    async def _compare(self, version: ProcessorVersion, made: Made, folder: Path) -> None:
+        """Count what the new version has otherwise than the one before."""
+        kind = self._kinds.of(version.plan["dataset_type"])
+        async with self._platform.database.read() as session:
+            row = await session.get(DatasetVersion, version.output_version_id)
+            previous = await session.get(DatasetVersion, row.previous_id) if row and row.previous_id else None
+        if row is None:
+            raise Conflict("the dataset was deleted meanwhile")
+        row.manifest_path = version.plan["data_path"] + version.plan["manifest"]
+        index = await local_index(self._platform.objects, kind, row, folder / "index")
+        made.changes = await Publishing(self._platform, self._kinds).changes(kind, previous, index)
 
     @staticmethod
     def _sample(kind: DatasetType, line: bytes, version: ProcessorVersion) -> SampleRecord:
@@ -228,7 +265,7 @@ class Settlement:
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
-    async def _show_version(self, tx: Transaction, row: ProcessorVersion, made: dict[str, Any]) -> None:
+    async def _show_version(self, tx: Transaction, row: ProcessorVersion, made: Made) -> None:
         version = await tx.session.get(DatasetVersion, row.output_version_id)
         entry = await tx.session.get(Resource, row.output_dataset_id)
         if version is None or entry is None or entry.deleted_at is not None:
@@ -237,16 +274,16 @@ class Settlement:
         known = {(one.type, one.name): labels.shape(one) for one in await labels.of_dataset(tx.session, dataset)}
         version.status, version.updated_at = versions.NORMAL, now_ms()
         version.manifest_path = row.plan["data_path"] + row.plan["manifest"]
-        version.manifest_sha256 = made["sha256"]
-        version.total_samples, version.labeled_samples = made["total"], made["labeled"]
-        version.multi_label = made["multi"]
+        version.manifest_sha256 = made.sha256
+        version.total_samples, version.labeled_samples = made.total, made.labeled
+        version.multi_label, version.changes = made.multi, made.changes
         version.label_stats = [
             {
                 **known.get((code, name), {"name": name, "type": code, "property": {}, "attributes": []}),
                 "count": number,
                 "sample_count": number,
             }
-            for (code, name), number in sorted(made["stats"].items())
+            for (code, name), number in sorted(made.stats.items())
         ]
         tx.session.add(version)
         await versions.announce(tx, self._platform, entry, row.user_id, version)

@@ -11,11 +11,10 @@ from typing import Any
 from bottega_dataset.manifest import format_line, parse_line
 from bottega_dataset.processing.processors import Processor
 from bottega_dataset.processing.work import ADDED, DELETED, Unreadable
-from bottega_dataset.processing.worker import REPORT, RESULTS, Task, TaskStep, process
+from bottega_dataset.processing.worker import REPORT, RESULTS, SAMPLES, Task, TaskStep, process
 from bottega_dataset.sample import SampleRecord
 
 TARGET = "s3://trial/out/"
-_MANIFEST = "out.manifest"
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,13 @@ def try_out(
         sample_type=sample_type,
         annotation_type=annotation_type,
         target=TARGET,
-        manifest=_MANIFEST if makes_samples else "",
+        makes_samples=makes_samples,
         largest_mb=64,
         cache_mb=16,
     )
     gone = Unreadable("there is no such object")
     process(task, folder, lambda paths: [contents.get(path, gone) for path in paths])
-    results, records = folder / "report" / RESULTS, folder / "result" / _MANIFEST
+    results, records = folder / "report" / RESULTS, folder / "report" / SAMPLES
     return Trial(
         json.loads((folder / "report" / REPORT).read_text("utf-8")),
         [json.loads(line) for line in results.read_bytes().splitlines()] if makes_samples else [],

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from sqlmodel import col, select
+
+from bottega.database import AsyncSession
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset.processing.entities import COMPLETED, FAILED, RUNNING, ProcessorResult, ProcessorVersion
+from bottega_dataset.entities import DatasetVersion
+from bottega_dataset.processing.entities import (
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    ProcessorResult,
+    ProcessorTask,
+    ProcessorVersion,
+)
+from bottega_dataset.processing.processors import ANALYSIS
 from bottega_dataset.processing.service import Asked, Processing, duration_s
 from bottega_dataset.processing.worker import PROGRESS
 from bottega_dataset.shapes import vendor_path
@@ -104,6 +117,37 @@ def result(platform: Platform, row: ProcessorResult) -> dict[str, Any]:
         "signed_origin_source": _signed(platform, row.origin),
         "signed_new_source": _signed(platform, row.new),
     }
+
+
+async def of_versions(
+    session: AsyncSession, platform: Platform, rows: Sequence[DatasetVersion]
+) -> dict[str, dict[str, Any]]:
+    """What versions of datasets tell of processing, by id: the task they come from, and their newest analysis."""
+    told: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.options.get("processor_task_id"):
+            made = await session.get(ProcessorVersion, row.options["processor_version_id"])
+            told[row.id] = {
+                "processor_task_id": row.options["processor_task_id"],
+                "processor_task_status": made.status if made else COMPLETED,
+            }
+    query = (
+        select(ProcessorTask, ProcessorVersion)
+        .join(ProcessorVersion, col(ProcessorVersion.id) == ProcessorTask.latest_id)
+        .where(
+            col(ProcessorTask.dataset_version_id).in_([row.id for row in rows]), ProcessorTask.template_id == ANALYSIS
+        )
+        .order_by(col(ProcessorTask.created_at), col(ProcessorTask.id))
+    )
+    for asked, ran in (await session.exec(query)).all():
+        told.setdefault(asked.dataset_version_id or "", {}).update(
+            start_processor_task=True,
+            analysis_task_id=asked.id,
+            analysis_status=ran.status,
+            analysis_cache_path=vendor_path(ran.plan["report_path"]),
+            data_analysis=findings(platform, ran),
+        )
+    return told
 
 
 async def progress(service: Processing, row: ProcessorVersion) -> int:

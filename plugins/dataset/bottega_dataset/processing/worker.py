@@ -1,8 +1,8 @@
 """``python -m bottega_dataset.processing.worker TASK_FILE``: process samples and write what came of them (a workload).
 
 It reads the manifest written for it (``input.manifest``) and writes, under ``report/``, ``report.json``,
-``results.jsonl`` (a line for each sample) and pictures, and under ``result/`` the manifest of the samples and those
-that are new.
+``results.jsonl`` (a line for each sample), ``samples.manifest`` (those of the result) and pictures, and under
+``result/`` the objects that are new.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bottega_dataset.processing.processors import ProcessingFailure, Processor
 from bottega_dataset.processing.work import ADDED, DELETED, MODIFIED, Fetch, Work
 from bottega_dataset.sample import CONTENT, identity
 
-REPORT, RESULTS = "report.json", "results.jsonl"
+REPORT, RESULTS, SAMPLES = "report.json", "results.jsonl", "samples.manifest"
 PROGRESS = "progress "
 """How a line of the log that tells the percentage begins."""
 
@@ -35,17 +35,14 @@ class TaskStep(BaseModel):
 
 
 class Task(BaseModel):
-    """What the service writes for the worker. `target` is the folder in storage for ``result/``.
-
-    `manifest` is the name of the manifest of the result; '' where the task makes no samples.
-    """
+    """What the service writes for the worker. `target` is the folder in storage for ``result/``."""
 
     steps: list[TaskStep]
     seed: int
     sample_type: int
     annotation_type: str
     target: str
-    manifest: str
+    makes_samples: bool
     largest_mb: int
     cache_mb: int
 
@@ -122,7 +119,7 @@ def _write(task: Task, folder: Path, work: Work, done: list[dict[str, Any]]) -> 
     for item, reason in work.unreadable.items():
         if not any(note["reason"] == reason for note in item.notes):
             item.notes.append({"operator": "", "reason": f"cannot be read: {reason}"})
-    if task.manifest:
+    if task.makes_samples:
         with (folder / "report" / RESULTS).open("wb") as results:
             for number, item in enumerate(work.all):
                 if number >= work.originals and item.outcome == DELETED:
@@ -135,7 +132,7 @@ def _write(task: Task, folder: Path, work: Work, done: list[dict[str, Any]]) -> 
                     "notes": item.notes,
                 }
                 results.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        with (folder / "result" / task.manifest).open("wb") as manifest:
+        with (folder / "report" / SAMPLES).open("wb") as manifest:
             manifest.writelines(format_line(item.record) for item in work.items)
     counted = _counted(work)
     origin = work.originals
