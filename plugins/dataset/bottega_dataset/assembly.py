@@ -51,6 +51,7 @@ class Assembly:
             ALLOCATE: allocating.perform,
             MERGE: Merging(platform, kinds).perform,
         }
-        preparation, settlement = Preparation(platform, kinds), Settlement(platform, kinds)
+        settlement = Settlement(platform, kinds)
+        preparation = Preparation(platform, kinds, settlement)
         work = Tasks(platform.database, performers, platform.settings.problems_kept)
         return cls(publishing, exports, preparation, settlement, intelligent, allocating, work, Watch(platform, kinds))

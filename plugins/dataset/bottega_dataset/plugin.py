@@ -123,7 +123,9 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        await Assembly.of(platform).tasks.resume()
+        parts = Assembly.of(platform)
+        await parts.tasks.resume()
+        await parts.preparation.resume()
         yield
 
     return lifespan()

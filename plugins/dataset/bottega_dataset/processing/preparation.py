@@ -8,23 +8,27 @@ from typing import Any
 import orjson
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import select
+from sqlmodel import col, select
 
 from bottega.backends import Transfer, WorkloadSpec
 from bottega.bus import Retry
 from bottega.context import now_ms
-from bottega.entities import Resource
+from bottega.entities import Resource, Workload
 from bottega.errors import ApiError, Invalid, NotFound, Unavailable
 from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.urn import Urn
+from bottega.workloads import FINAL
 from bottega_dataset.entities import Dataset
 from bottega_dataset.events import ProcessingRequested
 from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest
 from bottega_dataset.imports import Rights
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.processing.entities import FAILED, INITIALIZED, ProcessorVersion
-from bottega_dataset.processing.service import Processing
+from bottega_dataset.processing.entities import FAILED, INITIALIZED, ProcessorTask, ProcessorVersion
+from bottega_dataset.processing.planner import KIND
+from bottega_dataset.processing.service import OPEN, Processing
+from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import Problem, SampleRecord, identity
 from bottega_dataset.search import narrowed
@@ -39,18 +43,28 @@ _PROBLEMS_KEPT = 100
 
 
 class Preparation:
-    def __init__(self, platform: Platform, kinds: Kinds) -> None:
+    def __init__(self, platform: Platform, kinds: Kinds, settlement: Settlement) -> None:
         self._platform = platform
         self._kinds = kinds
         self._service = Processing(platform)
+        self._settlement = settlement
         self._settings: DatasetSettings = platform.settings
 
     async def on_requested(self, received: Received[ProcessingRequested]) -> None:
-        """Write the worker's manifest and ask for the worker. Twice is once. Raises Retry while the store is away."""
+        """Write the worker's manifest and ask for the worker; of one that has ended, take in the result. Twice is once.
+
+        Raises Retry while the object store is away.
+        """
         version_id = received.event.task_version_id
         async with self._platform.database.read() as session:
             version = await session.get(ProcessorVersion, version_id)
-        if version is None or version.status != INITIALIZED or version.workload_id is not None:
+            workload = await session.get(Workload, version.workload_id) if version and version.workload_id else None
+        if version is None or version.status not in OPEN:
+            return
+        if workload is not None:
+            if workload.state in FINAL and workload.finished_at is not None:
+                times = workload.started_at, workload.finished_at
+                await self._settlement.finish(version, workload.state, workload.reason, *times)
             return
         try:
             folders, problems = await self._write(version)
@@ -64,6 +78,21 @@ class Preparation:
         except Exception as e:  # importers and types are foreign code; the user must see that the task ended
             log.error("processing not prepared", version=version_id, exc_info=e)
             await self._fail(version_id, f"an error inside the platform ({type(e).__name__}); its log has the details")
+
+    async def resume(self) -> None:
+        """After a start: announce again what was interrupted, at once instead of when the bus delivers it again."""
+        async with self._platform.database.read() as session:
+            query = select(ProcessorVersion, ProcessorTask).join(
+                ProcessorTask, col(ProcessorTask.id) == ProcessorVersion.task_id
+            )
+            left = (await session.exec(query.where(col(ProcessorVersion.status).in_(OPEN)))).all()
+        if left:
+            async with self._platform.database.transaction() as tx:
+                for version, task in left:
+                    asked = ProcessingRequested(
+                        task_id=task.id, task_version_id=version.id, template_id=task.template_id
+                    )
+                    tx.emit(asked, str(Urn("dataset", task.project_id, KIND, task.id)))
 
     async def _write(self, version: ProcessorVersion) -> tuple[list[str], list[Problem]]:
         """Store the manifest of everything that goes in. Returns the folders it names, and what was left out."""

@@ -109,17 +109,24 @@ class Settlement:
         async with self._platform.database.read() as session:
             query = select(ProcessorVersion).where(ProcessorVersion.workload_id == event.workload_id)
             version = (await session.exec(query)).first()
-        if version is None or version.status not in OPEN:
+        if version is not None:
+            await self.finish(version, event.state, event.reason, event.started_at, event.finished_at)
+
+    async def finish(
+        self, version: ProcessorVersion, state: str, reason: str, started_at: int | None, ended_at: int
+    ) -> None:
+        """What the end of a version's worker brings. Raises Retry while the object store is away."""
+        if version.status not in OPEN:
             return
-        version.started_at = event.started_at
+        version.started_at = started_at
         try:
-            if event.state == "succeeded":
-                await self._take_in(version, event.finished_at)
-            elif event.state == "stopped" and version.stop_requested:
-                await self._end(version, STOPPED, "", event.finished_at)
+            if state == "succeeded":
+                await self._take_in(version, ended_at)
+            elif state == "stopped" and version.stop_requested:
+                await self._end(version, STOPPED, "", ended_at)
             else:
-                reason = event.reason.removeprefix(_REASON) or "the worker ended without a report"
-                await self._end(version, FAILED, reason, event.finished_at)
+                why = reason.removeprefix(_REASON) or "the worker ended without a report"
+                await self._end(version, FAILED, why, ended_at)
         except _Superseded:
             log.info("result taken in elsewhere", version=version.id)
         except Unavailable as e:
@@ -127,7 +134,7 @@ class Settlement:
         except SQLAlchemyError:
             raise
         except ApiError as e:
-            await self._end(version, FAILED, e.message, event.finished_at)
+            await self._end(version, FAILED, e.message, ended_at)
 
     # -- taking in -------------------------------------------------------------------------------------------------
 
