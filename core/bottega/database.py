@@ -87,7 +87,7 @@ class Database:
         self.source = "core"
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1, cache_mb=64)
-            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4, cache_mb=8)
+            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4, cache_mb=8, mmap_mb=1024)
         else:
             self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
         self._shared = _Shared(anyio.Lock() if self.is_sqlite else None)
@@ -173,8 +173,9 @@ def _outbox_values(envelope: Envelope) -> dict[str, Any]:
     return {"event_id": envelope.id, "subject": envelope.subject, "payload": envelope.encode()}
 
 
-def _sqlite_engine(url: str, *, begin: str, pool_size: int, cache_mb: int) -> AsyncEngine:
-    # The cache grows as it is used. Indexes of random keys, written in bulk, want all their pages in it.
+def _sqlite_engine(url: str, *, begin: str, pool_size: int, cache_mb: int, mmap_mb: int = 0) -> AsyncEngine:
+    # The cache grows as it is used. Indexes of random keys, written in bulk, want all their pages in it. Who reads
+    # through a whole table is nearly twice as fast on mapped pages: the system's cache, no memory of its own.
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0)
 
     @sa_event.listens_for(engine.sync_engine, "connect")
@@ -189,6 +190,7 @@ def _sqlite_engine(url: str, *, begin: str, pool_size: int, cache_mb: int) -> As
             "busy_timeout=10000",
             "temp_store=MEMORY",
             f"cache_size=-{cache_mb * 1024}",
+            f"mmap_size={mmap_mb * 2**20}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

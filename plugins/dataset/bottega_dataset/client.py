@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bottega.client import ApiFailure, Client
+from bottega_dataset.labeling_client import Labeling
 from bottega_dataset.manifest import parse_line
 from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord
 from bottega_dataset.transfer import Objects
@@ -41,6 +42,7 @@ class Datasets:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.objects = Objects(client)
+        self.labeling = Labeling(client, self._path)
 
     def list(self, contains: str | None = None, dataset_type: int | None = None) -> Iterator[dict[str, Any]]:
         params = {"search_content": contains, "dataset_type": dataset_type}
@@ -89,13 +91,13 @@ class Datasets:
         state = None if labeled is None else LABELED if labeled else UNLABELED
         path = self._path(name) + "/data-annotations/samples"
         params = {"sample_state": state, "label_name": label, "preview": preview, "order": "asc", "limit": 1000}
-        last: str | None = None
+        cursor: str | None = None
         while True:
-            page = self._client.get(path, {**params, "after_sample_id": last})["samples"]
-            yield from page
-            if len(page) < 1000:
+            page = self._client.get(path, {**params, "count": "none", "cursor": cursor})
+            yield from page["samples"]
+            cursor = page["next_cursor"]
+            if cursor is None:
                 return
-            last = page[-1]["sample_id"]
 
     def label(self, name: str, labels: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> None:
         """Set the labels of samples: sample id → names, or labels as the API has them (``property``, …).

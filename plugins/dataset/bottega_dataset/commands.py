@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bottega.cli_support import OPTIONS, connect, console, errors, note, show
+from bottega_dataset import labeling_commands
 from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.client import Progress as Follow
 from bottega_dataset.sample import LABELED
@@ -18,6 +19,7 @@ from bottega_dataset.team.commands import team_tasks
 
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
 datasets.add_typer(team_tasks, name="team-tasks")
+labeling_commands.add_to(datasets)
 _TYPES = {"image": 0, "text": 100}
 _COLUMNS = {
     "dataset_name": "name",

@@ -12,8 +12,9 @@ from bottega_dataset.import_manifest import CHUNK
 from bottega_dataset.manifest import ManifestReader
 from bottega_dataset.parsing import SHOWN
 from bottega_dataset.sample import CONTENT, Annotation, BadSample, Chunk, Problem, SampleRecord, line_id
+from bottega_dataset.types.text import TEXT_SUFFIXES
 
-_RESULT = "_result.txt"
+_RESULTS = ("_result.txt", "_result.csv")
 _LABELS = re.compile(r"[\s,]+")
 
 
@@ -37,10 +38,10 @@ class TextFolderImporter:
                 continue
             problem = (
                 None
-                if key.lower().endswith(".txt")
-                else Problem(str(info.path), "not a text: the name must end with .txt")
+                if key.lower().endswith(TEXT_SUFFIXES)
+                else Problem(str(info.path), f"not a text: the name must end with {' or '.join(TEXT_SUFFIXES)}")
             )
-            if problem or key.endswith(_RESULT):
+            if problem or key.endswith(_RESULTS):
                 problem = problem or await self._orphan(request, info.path)
                 after, within = key, {}
                 yield Chunk([], [problem] if problem else [], {"after": key})
@@ -54,7 +55,7 @@ class TextFolderImporter:
     async def _orphan(request: ImportRequest, result: ObjectPath) -> Problem | None:
         if not request.dataset_type.folder_labels:
             return Problem(str(result), f"{request.dataset_type.name} datasets take no labels from folders")
-        text = result.key.removesuffix(_RESULT) + ".txt"
+        text = result.key.replace("_result.", ".")
         async for _ in request.store.list(ObjectPath(result.bucket, text), limit=1):
             return None
         return Problem(str(result), f"there is no '{text.rpartition('/')[2]}' whose labels these could be")
@@ -95,7 +96,7 @@ class TextFolderImporter:
             async for _, found in results[1]:
                 number += 1
                 if found and found.strip():
-                    place = f"{str(info.path).removesuffix('.txt')}{_RESULT}, line {number}"
+                    place = f"{_results_of(info.path)}, line {number}"
                     problems.append(
                         Problem(place, "there is no text for these labels", found[:SHOWN].decode("utf-8", "replace"))
                     )
@@ -108,7 +109,7 @@ class TextFolderImporter:
     ) -> tuple[ManifestReader, AsyncIterator[tuple[int, bytes | None]]] | None:
         if request.label_format.get("label_type") == "1" or not request.dataset_type.folder_labels:
             return None
-        path = ObjectPath(text.bucket, text.key.removesuffix(".txt") + _RESULT)
+        path = _results_of(text)
         async for info in request.store.list(path, limit=1):
             if info.path == path:
                 reader = ManifestReader(
@@ -144,3 +145,9 @@ class TextFolderImporter:
             modified_at=info.modified_at,
         )
         return check(request.dataset_type, record)
+
+
+def _results_of(text: ObjectPath) -> ObjectPath:
+    """The file that holds the labels of a text file's lines."""
+    stem, dot, suffix = text.key.rpartition(".")
+    return ObjectPath(text.bucket, f"{stem}_result{dot}{suffix}")

@@ -10,12 +10,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, or_, text
+from sqlalchemy import Boolean, ColumnElement, and_, exists, false, or_, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col, select
 
 from bottega.errors import Invalid
 from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, Label, Sample
-from bottega_dataset.sample import HUMAN, LABELED, UNLABELED
+from bottega_dataset.sample import CONTENT, HUMAN, LABELED, UNLABELED
+
+
+class _Begins(FunctionElement[bool]):
+    """Whether a text begins as a folder does; the third argument is the least text behind all that do."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_Begins)
+def _by_function(element: Any, compiler: Any, **options: Any) -> str:
+    text, folder, _ = element.clauses
+    return f"starts_with({compiler.process(text, **options)}, {compiler.process(folder, **options)})"
+
+
+@compiles(_Begins, "sqlite")
+def _by_range(element: Any, compiler: Any, **options: Any) -> str:
+    # Its texts are compared byte by byte, so this is no more than one comparison.
+    text, first, behind = (compiler.process(one, **options) for one in element.clauses)
+    return f"({text} >= {first} AND {text} < {behind})"
+
 
 Props = Mapping[str, Sequence[str] | None]
 """Attributes and the values one of which they must have; None stands for any value."""
@@ -101,14 +124,15 @@ def of_sample(wanted: SampleFilter) -> list[ColumnElement[bool]]:
     if wanted.state:
         found.append(col(Sample.labeled) == (wanted.state == LABELED))
     if wanted.name:
-        found.append(col(Sample.name).contains(wanted.name, autoescape=True))
+        # The pattern as a whole: put together by the database it would be put together for every row.
+        found.append(col(Sample.name).like(f"%{escaped(wanted.name)}%", escape="\\"))
     if wanted.text:
-        found.append(col(Sample.source).contains(wanted.text, autoescape=True))
+        found.append(col(Sample.source).like(f"{CONTENT}%{escaped(wanted.text)}%", escape="\\"))
     if wanted.folder:
         folder = wanted.folder if wanted.folder.endswith("/") else wanted.folder + "/"
         folder = f"s3:/{folder}" if folder.startswith("/") else folder
         deeper = col(Sample.source).like(escaped(folder) + "%/%", escape="\\")
-        found += [func.substr(col(Sample.source), 1, len(folder)) == folder, ~deeper]
+        found += [_Begins(col(Sample.source), folder, folder[:-1] + chr(ord("/") + 1)), ~deeper]
     if wanted.hard is not None:
         # In the very words of the partial index.
         found.append(text("dataset_sample.hard IS true") if wanted.hard else col(Sample.hard).is_(False))  # type: ignore[arg-type]

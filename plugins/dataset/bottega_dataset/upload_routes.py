@@ -14,12 +14,12 @@ from starlette.datastructures import UploadFile
 
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
-from bottega.objects import ObjectPath
+from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import samples, uploads
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.events import LabelsChanged, SamplesUploaded
-from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.extension_points import DatasetType, ImportRequest
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.labeling_routes import annotation_of, properties
 from bottega_dataset.requests import LabelFormat, NewSample, NewSamples, SampleLabelBody
@@ -109,7 +109,19 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         for one in files:
             if one.at is not None:
                 await caller.check_path(one.at)
-        await storage.take(kind, target, files, dataset.label_format | label_format.model_dump(exclude_none=True))
+        options = dataset.options or {}
+        source = options.get("data_source") or {"with_column_header": True}
+        formats = {
+            **dataset.label_format,
+            **label_format.model_dump(exclude_none=True),
+            "with_column_header": source.get("with_column_header"),
+        }
+
+        def request(store: ObjectStore) -> ImportRequest:
+            return ImportRequest(target, kind, store, formats, schema=options.get("schema") or ())
+
+        importer = kinds.importer("dir", dataset.dataset_type)
+        await storage.take(kind, target, files, importer, request)
         records = [record for one in files if one.error is None for record in one.records]
         async with platform.database.transaction() as tx:
             kept = records if final else [_bare(record) for record in records]

@@ -7,25 +7,22 @@ the batch are added.
 
 from __future__ import annotations
 
-import csv
-import io
 import mimetypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b, md5
 from pathlib import PurePosixPath
 from typing import Any
 
 import anyio
-import orjson
 
 from bottega.errors import ApiError, Invalid
-from bottega.objects import ObjectPath, ObjectStore
+from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega_dataset import media
 from bottega_dataset.entities import Dataset
-from bottega_dataset.extension_points import DatasetType, check
-from bottega_dataset.sample import CONTENT, SIZE, Annotation, BadSample, SampleRecord, line_id
+from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest, check
+from bottega_dataset.sample import SIZE, Annotation, BadSample, SampleRecord
 
 MB = 2**20
 BATCH = 8 * MB
@@ -33,10 +30,9 @@ SOUND = 4 * MB
 _AT_ONCE = 16
 _LISTED = 5000
 _IMAGE, _TEXT, _SOUND, _TABLE = 0, 1, 2, 4
+_OF_LINES = (_TEXT, _TABLE)
 _NAME = re.compile(r"""[^!<>=&"'\x00-\x1f]{0,1024}""")
 _ENCODINGS = {"utf-8": "utf-8-sig", "gbk": "gbk", "gb2312": "gb2312"}
-_RESULT = "_result"
-_LABELS = re.compile(r"[\s,]+")
 
 
 @dataclass(slots=True)
@@ -85,13 +81,22 @@ class Uploads:
         self._store = store
 
     async def take(
-        self, kind: DatasetType, target: ObjectPath, files: Sequence[File], label_format: Mapping[str, Any]
+        self,
+        kind: DatasetType,
+        target: ObjectPath,
+        files: Sequence[File],
+        importer: Importer,
+        request: Callable[[ObjectStore], ImportRequest],
     ) -> None:
-        """Check the files, store them under `target` many at once, and fill their `records` or `error`."""
-        results = self._results(kind, files, label_format)
-        await self._each(files, lambda one: self._checked(kind, one, label_format, results))
+        """Check the files, store them under `target` many at once, and fill their `records` or `error`.
+
+        :param importer: of folders of the type, which reads the files that hold many samples as it would in storage.
+        """
+        await self._each(files, lambda one: self._checked(kind, one))
         fresh = [one for one in files if one.error is None and one.at is None]
         await self._name(target, fresh)
+        if kind.sample_type in _OF_LINES:
+            await _read(fresh, importer, request)
         await self._each(fresh, lambda one: self._stored(kind, one))
 
     async def _each(self, files: Sequence[File], work: Any) -> None:
@@ -112,38 +117,15 @@ class Uploads:
             for one in files:
                 group.start_soon(run, one)
 
-    def _results(self, kind: DatasetType, files: Sequence[File], label_format: Mapping[str, Any]) -> dict[str, File]:
-        """Files that hold the labels of others (``a_result.txt`` those of ``a.txt``), by the others' names."""
-        if kind.sample_type != _TEXT or label_format.get("label_type") == "1":
-            return {}
-        names = {one.name for one in files}
-        return {
-            base: one for one in files if (base := one.name.replace(f"{_RESULT}.", ".")) != one.name and base in names
-        }
-
-    async def _checked(
-        self, kind: DatasetType, one: File, label_format: Mapping[str, Any], results: Mapping[str, File]
-    ) -> None:
+    async def _checked(self, kind: DatasetType, one: File) -> None:
         """Look at the file and note which samples it makes; where they lie is said later."""
         if one.at is not None:
             one.records = [await self._there(kind, one, one.at)]
             return
         if not one.data:
             raise BadSample("the file is empty")
-        if kind.sample_type == _TABLE:
-            text = self._text(one)
-            one.data = text.encode()
-            one.records = _rows(kind, one, text)
-            return
-        if kind.sample_type == _TEXT:
-            if one in results.values():
-                one.data = self._text(one).encode()
-                return
-            result = results.get(one.name)
-            text = self._text(one)
-            one.data = text.encode()
-            labels = self._text(result).splitlines() if result else []
-            one.records = _lines(kind, one, text, labels, label_format)
+        if kind.sample_type in _OF_LINES:
+            one.data = self._text(one).encode()
             return
         prop = dict(one.property)
         if kind.sample_type == _IMAGE:
@@ -229,11 +211,7 @@ class Uploads:
     async def _stored(self, kind: DatasetType, one: File) -> None:
         assert one.at is not None
         path = one.at
-        if kind.sample_type in (_TEXT, _TABLE):
-            for record in one.records:
-                record.id = line_id(str(path), int(record.id or 0), record.source[len(CONTENT) :])
-                record.name, record.file = path.name, str(path)
-        else:
+        if kind.sample_type not in _OF_LINES:
             one.records = [check(kind, replace(r, source=str(path), name=path.name)) for r in one.records]
         await self._store.put(path, one.data, _content_type(path))
 
@@ -250,54 +228,57 @@ class Uploads:
             raise BadSample(f"byte {e.start:,} is not {one.encoding}: {e.reason}") from e
 
 
-def _lines(
-    kind: DatasetType, one: File, text: str, labels: Sequence[str], label_format: Mapping[str, Any]
-) -> list[SampleRecord]:
-    """A text a line; `id` is the line's number for now. Raises BadSample, naming the line."""
-    records = []
-    for number, line in enumerate(text.splitlines(), 1):
-        said, names = _divided(line, labels[number - 1] if number <= len(labels) else "", label_format)
-        if not said.strip():
-            continue
-        annotations = [*one.annotations, *(Annotation(kind.annotation_type, name) for name in names)]
-        record = SampleRecord(
-            CONTENT + said, annotations, id=str(number), size=len(said.encode()), property=dict(one.property) or None
-        )
-        try:
-            records.append(check(kind, record))
-        except BadSample as e:
-            raise BadSample(f"line {number}: {e}") from e
-    if not records:
-        raise BadSample("there is no text in it")
-    return records
+async def _read(files: Sequence[File], importer: Importer, request: Callable[[ObjectStore], ImportRequest]) -> None:
+    """Read files that hold many samples, before they are stored, as an import of them would; a bad line refuses one."""
+    for one in files:
+        base = next((b for b in files if _result_of(b.name) == one.name), None)
+        if base is not None and base.at is not None:
+            one.at = ObjectPath(base.at.bucket, _result_of(base.at.key))
+    by_path = {str(one.at): one for one in files if one.error is None}
+    batch: Any = _Batch({path: one.data for path, one in by_path.items()})
+    async for chunk in importer.read(request(batch), {}):
+        for record in chunk.samples:
+            one = by_path[record.file or ""]
+            record.annotations = [*record.annotations, *one.annotations]
+            record.property, record.modified_at = dict(one.property) or record.property, None
+            one.records.append(record)
+        for problem in chunk.problems:
+            path, _, line = problem.place.partition(", ")
+            one = by_path[path]
+            if one.error is None:
+                one.error = Invalid(f"'{one.name}'{', ' if line else ''}{line}: {problem.reason}")
+    results = {str(one.at) for one in files if any(_result_of(base.name) == one.name for base in files)}
+    for path, one in by_path.items():
+        if one.error is None and not one.records and path not in results:
+            one.error = Invalid(f"'{one.name}': there is no text in it")
 
 
-def _divided(line: str, labels: str, label_format: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """A text and its labels, which stand in a line of their own or, with ``label_type`` 1, behind the text."""
-    if label_format.get("label_type") == "1":
-        line, _, labels = line.partition(label_format.get("text_sample_separator") or "\t")
-        parts = labels.split(label_format.get("text_label_separator") or ",")
-    else:
-        parts = _LABELS.split(labels)
-    return line, list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+def _result_of(name: str) -> str:
+    """The file that holds the labels of a text file's lines."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}_result{dot}{suffix}"
 
 
-def _rows(kind: DatasetType, one: File, text: str) -> list[SampleRecord]:
-    """A sample a row of a table, whose first line has the columns' names. Raises BadSample, naming the line."""
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    records = []
-    try:
-        for cells in reader:
-            if None in cells or None in cells.values():
-                raise BadSample(f"line {reader.line_num} has not as many cells as the first line has columns")
-            row = CONTENT + orjson.dumps(cells).decode()
-            record = SampleRecord(row, list(one.annotations), id=str(reader.line_num), size=len(row) - len(CONTENT))
-            records.append(check(kind, record))
-    except csv.Error as e:
-        raise BadSample(f"line {reader.line_num} is not CSV: {e}") from e
-    if not records:
-        raise BadSample("there are no rows in it below the line of column names")
-    return records
+class _Batch:
+    """The files of a batch as a store that can be read."""
+
+    name = "upload"
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = {ObjectPath.parse(path): data for path, data in files.items()}
+
+    async def list(
+        self, folder: ObjectPath, *, start_after: str = "", limit: int | None = None
+    ) -> AsyncIterator[ObjectInfo]:
+        for path in sorted(self._files, key=lambda one: one.key):
+            if path.key.startswith(folder.key) and path.key > start_after:
+                yield await self.head(path)
+
+    async def head(self, path: ObjectPath) -> ObjectInfo:
+        return ObjectInfo(path, len(self._files[path]), _etag(self._files[path]), 0)
+
+    async def get(self, path: ObjectPath, start: int | None = None, end: int | None = None) -> bytes:
+        return self._files[path][start or 0 : None if end is None else end + 1]
 
 
 def _named(one: File) -> str:

@@ -107,3 +107,35 @@ def test_wrong_use_and_failures(cli: Cli, bucket: str) -> None:
     empty = cli.run("publish", "animals")
     assert isinstance(empty.exception, ApiFailure)
     assert empty.exception.status == 409
+
+
+def test_labeling_from_the_command_line(cli: Cli, tenant: Tenant, bucket: str, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("one\ntwo\nthree\n")
+    (texts / "b.txt").write_bytes(b"\xff")
+    tenant.objects.put(f"s3://{bucket}/in/first.txt", b"zero\n")
+    cli.run("create", "t", "--output", f"s3://{bucket}/out/", "--input", f"s3://{bucket}/in/", "--type", "text")
+    uploaded = cli.run("upload", "t", str(texts))
+    assert uploaded.exit_code == 1
+    assert [r["success"] for r in json.loads(uploaded.stdout)] == [True, False]
+    cli.run("labels", "add", "t", "Number", "--color", "#FF0000")
+    edited = cli.json("edit", "t", "--where", '{"text": "t"}', "--add", "Number")
+    assert edited["changed_sample_count"] == 2
+    cli.run("labels", "rename", "t", "Number", "Digit")
+    found = cli.json("search", "t", "--where", '{"label_list": {"labels": [{"name": "Digit"}]}}', "--save", "digits")
+    assert [s["sample_data"] for s in found] == [["two"], ["three"]]
+    assert len(cli.json("search", "t", "--filter", "digits")) == 2
+    assert [c["cause"] for c in cli.json("history", "t")] == ["rename", "label"]
+    ident = found[0]["sample_id"]
+    assert len(cli.json("history", "t", ident)) == 1
+    assert cli.json("undo", "t", ident)[0]["labels"] == []
+    assert cli.json("undo", "t", edited["change_id"], "--partial")["changed_sample_count"] == 1
+    assert cli.json("similar", "t", ident, "--limit", "2")[0]["similarity"] < 1
+    tenant.objects.put(f"s3://{bucket}/in/late.txt", b"late\n")
+    assert cli.json("sync", "t", "--watch")["add_sample_count"] == 1
+    cli.run("labels", "delete", "t", "Digit")
+    assert cli.json("labels", "list", "t") == []
+    source = ("--source", f"s3://{bucket}/nothing/", "--output", f"s3://{bucket}/old/")
+    assert cli.run("migrate", "old", *source).exit_code == 1
+    assert cli.run("search", "t", "--where", "{").exit_code == 2

@@ -71,6 +71,52 @@ def test_from_import_to_version(owner: Tenant, manifest: str) -> None:
     assert list(datasets.list()) == []
 
 
+def test_every_condition_and_every_change(owner: Tenant, manifest: str) -> None:
+    """Conditions ask both databases in their own words; what they find is the same."""
+    bucket = manifest.removeprefix("s3://").partition("/")[0]
+    said = {"type": "image_classification", "name": "Cat", "confidence": 0.4, "property": {"coat": "black"}}
+    lines = [
+        {"source": f"s3://{bucket}/a_b/1.png", "annotation": [said], "usage": "EVAL", "property": {"camera": "left"}},
+        {"source": f"s3://{bucket}/aXb/2.jpg", "annotation": [{**said, "confidence": None, "hard": "true"}]},
+        {"source": f"s3://{bucket}/a_b/c/3.png", "property": {"@modelarts:hard_coefficient": 0.7}},
+    ]
+    owner.objects.put(f"s3://{bucket}/i.manifest", "\n".join(json.dumps(line) for line in lines).encode())
+    datasets = Datasets(owner.client)
+    datasets.create("images", f"s3://{bucket}/out/", dataset_type=0)
+    datasets.import_from("images", f"s3://{bucket}/i.manifest", import_type="manifest")
+    work = datasets.labeling
+
+    def found(**condition: Any) -> str:
+        return "".join(row["sample_name"][0] for row in work.search("images", [condition]))
+
+    assert found(sample_dir=f"/{bucket}/a_b/") == "1"
+    assert found(sample_name=".png") == "13"
+    assert found(sample_format="jpg") == "2"
+    assert found(hard="1") == "2"
+    assert found(hard="0") == "13"
+    assert found(score="0.3,0.5") == "1"
+    assert found(coefficient="0.5,1") == "3"
+    assert found(metadata={"props": {"camera": ["left"]}}) == "1"
+    assert found(sample_usage="EVAL") == "1"
+    assert found(label_list={"labels": [{"name": "Cat", "property": {"coat": ["black"]}}]}, score="0.9,1") == "2"
+    changed = work.edit("images", conditions=[{"sample_format": "png"}], add=["Dog"], metadata={"seen": "yes"})
+    assert changed["changed_sample_count"] == 2
+    assert found(labeler=owner.name) == "13"
+    assert found(label_list={"labels": [{"name": "Dog"}, {"name": "Cat"}], "op": "AND"}) == "1"
+    assert found(metadata={"props": {"seen": ["yes"], "camera": ["left"]}}) == "1"
+    work.change_label("images", "Dog", rename_to="Hound")
+    assert work.undo_change("images", changed["change_id"])["changed_sample_count"] == 2
+    assert found(metadata={"props": {"seen": None}}) == ""
+    assert found(labeler=owner.name) == ""
+    assert [c["cause"] for c in work.changes("images")] == ["undo", "rename", "label"]
+    stats = datasets.statistics("images")
+    assert {x["name"]: x["sample_count"] for x in stats["label_stats"]} == {"Cat": 2, "Hound": 0}
+    assert owner.client.get(f"/v2/{{project_id}}/datasets/{datasets.get('images')['dataset_id']}/metrics",
+                            {"start_time": 0, "end_time": 2**42})["metrics"]["added"]  # fmt: skip
+    work.delete_label("images", "Cat", with_samples=True)
+    assert found() == "3"
+
+
 def test_several_imports_at_once_never_bring_a_sample_twice(owner: Tenant, manifest: str) -> None:
     datasets = make(owner, manifest)
     with ThreadPoolExecutor(4) as pool:

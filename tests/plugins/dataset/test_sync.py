@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,20 @@ def test_lines_of_texts_come_and_go(tenant: Tenant, datasets: Datasets, make: Ma
     status = synced(tenant.client, one(name))
     assert (status["add_sample_count"], status["deleted_sample_count"]) == (1, 2)
     assert sorted(s["sample_data"][0] for s in datasets.samples(name)) == ["from elsewhere", "one", "three", "zwei"]
+
+
+def test_what_was_uploaded_stays(tenant: Tenant, datasets: Datasets, make: Make, one: One, bucket: str) -> None:
+    folder = f"s3://{bucket}/mixed/"
+    tenant.objects.put(folder + "a.txt", b"one\n")
+    name = make("texts", dataset_type=100, data_path=folder)
+    files = {"b.txt": "two\n\u2028three \u00e9\n", "c.csv": "four, five\n"}
+    samples = [{"name": n, "data": base64.b64encode(text.encode()).decode()} for n, text in files.items()]
+    added = tenant.client.post(one(name) + "/data-annotations/samples", {"samples": samples})
+    assert added["added_sample_count"] == 3
+    datasets.label(name, {s["sample_id"]: ["Number"] for s in datasets.samples(name)})
+    status = synced(tenant.client, one(name))
+    assert (status["add_sample_count"], status["deleted_sample_count"], status["total_sample_count"]) == (0, 0, 4)
+    assert datasets.statistics(name)["sample_stats"]["un_annotation"] == 0
 
 
 def test_no_input_path_no_right(tenant: Tenant, make: Make, one: One, pictures: str) -> None:
