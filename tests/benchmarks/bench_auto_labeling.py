@@ -172,7 +172,7 @@ def main() -> int:
             f"{data.name:26}{full:7.1%}{pool:8}{random:8.0f}{active:7.0f}{saved:8.1%}{1 - random / pool:10.1%}"
             f"{1 - active / random:8.1%}   ({time.perf_counter() - began:.0f} s)"
         )
-        confirmed, rightly = median(r.confirmed for r in runs), median(r.confirmed_right for r in runs)
+        confirmed, rightly = median(r.confirmed for r in runs), median(r.confirmed_right for r in runs if r.confirmed)
         print(
             f"{'':26}of all labels {median(r.right for r in runs):.1%} right when all suggestions are confirmed; "
             f"{confirmed:.0%} of these have a confidence >= {SURE}, {rightly:.1%} of them right",

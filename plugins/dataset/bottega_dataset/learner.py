@@ -78,8 +78,9 @@ class Learner(Protocol):
         """
         ...
 
-    def figures(self, opened: Any) -> Mapping[str, float]:
-        """Figures hard examples are told by: the vendor's ``resolution``, ``aspect``, ``brightness``, …; or none."""
+    def figures(self, opened: Any, said: Sequence[Annotation]) -> Mapping[str, float]:
+        """Figures hard examples are told by, of a sample of which `said` is said: ``resolution``, ``brightness``,
+        ``box_count``, … (`hard_reasons.FIGURES`); or none."""
         ...
 
     def suggest(self, lesson: Lesson) -> Answers:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from bottega.testing import RunningPlatform
 from bottega_dataset.learner_conformance import LearnerContract
 from bottega_dataset.learners.image import ImageLearner
 from bottega_dataset.learners.named_entity import NamedEntityLearner
+from bottega_dataset.learners.object_detection import ObjectDetectionLearner
 from bottega_dataset.learners.sound import SoundLearner
 from bottega_dataset.learners.table import TableLearner
 from bottega_dataset.learners.text import TextLearner
@@ -147,3 +149,41 @@ class TestNamedEntities(LearnerContract):
         assert {(a.name, str(a.property)) for some in found for a in some} == {
             (a.name, str(a.property)) for _, some in texts for a in some
         }
+
+
+class TestObjectDetection(LearnerContract):
+    learner, code, broken = ObjectDetectionLearner, 1, b"GIF89a"
+
+    def picture(self, rng: np.random.Generator) -> tuple[bytes, list[Annotation]]:
+        """A synthetic picture: a square on the left, a disc on the right, or both, before noise."""
+        image = Image.fromarray(rng.normal(90, 25, (64, 128, 3)).clip(0, 255).astype(np.uint8))
+        said = []
+        for label, left, draw in (("square", 0, "rectangle"), ("disc", 64, "ellipse")):
+            if rng.random() < 0.7:
+                size = int(rng.integers(26, 32))
+                x, y = left + int(rng.integers(0, 64 - size)), int(rng.integers(0, 64 - size))
+                getattr(ImageDraw.Draw(image), draw)((x, y, x + size, y + size), fill=(220, 220, 210))
+                corners = [[x, y], [x + size, y + size]]
+                drawn = {"@modelarts:shape": "bndbox", "@modelarts:feature": corners}
+                said.append(Annotation("object_detection", label, drawn))
+        return png(image), said
+
+    def labeled(self) -> Sequence[tuple[SampleRecord, bytes]]:
+        rng = np.random.default_rng(0)
+        made = [self.picture(rng) for _ in range(10)]
+        return [(SampleRecord("s3://bucket/a.png", said), data) for data, said in made if said]
+
+    def unlabeled(self) -> Sequence[tuple[SampleRecord, bytes, set[str]]]:
+        rng = np.random.default_rng(1)
+        made = [self.picture(rng) for _ in range(6)]
+        return [(SampleRecord("s3://bucket/b.png"), data, {a.name for a in said}) for data, said in made]
+
+    def test_boxes_lie_where_the_objects_are(self, running: RunningPlatform) -> None:
+        rng = np.random.default_rng(1)
+        truths = [self.picture(rng)[1] for _ in range(6)]
+        for found, truth in zip(
+            self.learner().suggest(self.lesson("object_detection")).suggestions, truths, strict=True
+        ):
+            places = {a.name: np.array((a.property or {})["@modelarts:feature"]) for a in truth}
+            for one in found:
+                assert np.abs(np.array((one.property or {})["@modelarts:feature"]) - places[one.name]).max() <= 7

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,7 +28,7 @@ class Classification:
     def missing(self) -> str:
         return missing_library("sklearn")
 
-    def figures(self, opened: Any) -> Mapping[str, float]:
+    def figures(self, opened: Any, said: Sequence[Annotation]) -> Mapping[str, float]:
         return {}
 
     def suggest(self, lesson: Lesson) -> Answers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
 from bottega_dataset.learners.classification import Classification, missing_library
-from bottega_dataset.sample import SampleRecord
+from bottega_dataset.sample import Annotation, SampleRecord
 
 if TYPE_CHECKING:
     from bottega_dataset.learner import Learner
@@ -35,7 +35,7 @@ class ImageLearner(Classification):
             return Backbone(backbone).features([one.pixels for one in opened])
         return images.features(opened)
 
-    def figures(self, opened: Picture) -> Mapping[str, float]:
+    def figures(self, opened: Picture, said: Sequence[Annotation]) -> Mapping[str, float]:
         return opened.figures()
 
 

@@ -33,7 +33,7 @@ class NamedEntityLearner:
     def features(self, opened: Sequence[str], backbone: str | None) -> Any:
         return TextLearner().features(opened, backbone)
 
-    def figures(self, opened: str) -> Mapping[str, float]:
+    def figures(self, opened: str, said: Sequence[Annotation]) -> Mapping[str, float]:
         return {}
 
     def suggest(self, lesson: Lesson) -> Answers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
 from bottega_dataset.learners.classification import Classification, missing_library
-from bottega_dataset.sample import SampleRecord
+from bottega_dataset.sample import Annotation, SampleRecord
 
 if TYPE_CHECKING:
     from bottega_dataset.learner import Learner
@@ -30,7 +30,7 @@ class SoundLearner(Classification):
 
         return np.stack(opened)
 
-    def figures(self, opened: Any) -> Mapping[str, float]:
+    def figures(self, opened: Any, said: Sequence[Annotation]) -> Mapping[str, float]:
         return {}
 
 

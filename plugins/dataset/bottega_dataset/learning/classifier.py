@@ -88,9 +88,11 @@ def _one(x: Any, y: NDArray[Any], unlabeled: Any, labels: list[str], accurate: b
     probabilities = _softmax(_scores(make().fit(x, y), unlabeled, len(labels)) / temperature)
     if accurate:
         spread = _Spread(x, y, unlabeled, len(labels), seed)
-        weight, better = spread.weight(known, compared, able, folds)
+        weight, sharpness, better = spread.weight(known, compared, able, folds)
         if weight:
-            probabilities = (1 - weight) * probabilities + weight * spread.of_unlabeled()
+            probabilities = _softmax(
+                np.log((1 - weight) * probabilities + weight * spread.of_unlabeled() + 1e-9) / sharpness
+            )
             name, accuracy = f"{name} and neighbors", better
     return Learned(labels, probabilities, False, accuracy, name)
 
@@ -230,8 +232,9 @@ class _Spread:
         found[self._places] = self._carried(np.arange(len(self._y)))[len(self._y) :]
         return found
 
-    def weight(self, known: Matrix, rows: NDArray[Any], able: NDArray[Any], folds: Any) -> tuple[float, float]:
-        """How much to trust the neighbors beside the classifier, 0 for not at all; and the accuracy of both together.
+    def weight(self, known: Matrix, rows: NDArray[Any], able: NDArray[Any], folds: Any) -> tuple[float, float, float]:
+        """How much to trust the neighbors beside the classifier, 0 for not at all; by which temperature both together
+        become probabilities that hold; and their accuracy.
 
         :param known: the classifier's probabilities for the labeled samples `rows`, of each fold held out.
         :param able: which of these were held out by some fold.
@@ -240,9 +243,10 @@ class _Spread:
         for train, held_out in folds:
             spread[held_out] = self._carried(rows[train])[rows[held_out]]
         y = self._y[rows][able]
-        blends = {w: ((1 - w) * known + w * spread)[able] for w in (0.0, 0.25, 0.5, 0.75)}
-        best = min(blends, key=lambda w: _cross_entropy(blends[w], y))
-        return best, float((blends[best].argmax(1) == y).mean())
+        blends = {w: np.log(((1 - w) * known + w * spread)[able] + 1e-9) for w in (0.0, 0.25, 0.5, 0.75)}
+        sharpness = {w: _temperature(blend, y) for w, blend in blends.items()}
+        best = min(blends, key=lambda w: _loss(blends[w], y, sharpness[w]))
+        return best, sharpness[best], float((blends[best].argmax(1) == y).mean())
 
     def _carried(self, known: NDArray[Any], share: float = 0.9, times: int = 30) -> Matrix:
         start = np.zeros((self._graph.shape[0], self._labels))

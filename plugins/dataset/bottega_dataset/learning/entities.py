@@ -37,10 +37,10 @@ class Tagger:
     """Learns from texts with their entities; `find` says where entities are in others."""
 
     def __init__(self, texts: Sequence[str], entities: Sequence[Sequence[Entity]], seed: int = 0) -> None:
-        from sklearn.feature_extraction import FeatureHasher
+        from sklearn.feature_extraction import DictVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        self._hasher = FeatureHasher(2**18, input_type="string")
+        self._vectorizer = DictVectorizer()
         rows: list[list[str]] = []
         tags: list[str] = []
         for text, some in zip(texts, entities, strict=True):
@@ -49,7 +49,7 @@ class Tagger:
             rows += _rows(text, places)
             tags += said
         self._model = LogisticRegression(C=10, max_iter=300, random_state=seed)
-        self._model.fit(self._hasher.transform(rows), tags)
+        self._model.fit(self._vectorizer.fit_transform([dict.fromkeys(row, 1) for row in rows]), tags)
         self._tags = [str(tag) for tag in self._model.classes_]
         self._allowed = np.array([[_follows(after, before) for after in self._tags] for before in self._tags])
 
@@ -58,7 +58,8 @@ class Tagger:
         places = tokens(text)
         if not places:
             return [], 0.0
-        probabilities = self._model.predict_proba(self._hasher.transform(_rows(text, places)))
+        rows = [dict.fromkeys(row, 1) for row in _rows(text, places)]
+        probabilities = self._model.predict_proba(self._vectorizer.transform(rows))
         best = _likeliest(np.log(probabilities + 1e-9), self._allowed, [tag[:2] != "I-" for tag in self._tags])
         found: list[Entity] = []
         certain: list[float] = []

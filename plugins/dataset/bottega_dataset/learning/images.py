@@ -77,11 +77,16 @@ def opened(data: bytes, name: str) -> Picture:
 
 def features(pictures: Sequence[Picture]) -> NDArray[np.float64]:
     """A row a picture: histograms of gradients, 16x16 gray values, and colors unless all are gray."""
-    pixels: NDArray[np.float32] = np.stack([p.pixels for p in pictures]).astype(np.float32) / np.float32(255)
+    return rows(np.stack([p.pixels for p in pictures]), colors=not all(p.gray for p in pictures))
+
+
+def rows(small: NDArray[np.uint8], *, colors: bool) -> NDArray[np.float64]:
+    """`features` of pictures that are SIDE x SIDE already: (n, SIDE, SIDE, 3)."""
+    pixels: NDArray[np.float32] = small.astype(np.float32) / np.float32(255)
     light = pixels.mean(axis=3)
-    small = light.reshape(len(light), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(light), -1)
-    parts = [_gradients(light), small]
-    if not all(p.gray for p in pictures):
+    coarse = light.reshape(len(light), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(light), -1)
+    parts = [_gradients(light), coarse]
+    if colors:
         parts.append(_colors(pixels))
     return np.hstack([part * (1 / np.sqrt(part.shape[1])) for part in parts]).astype(np.float64)
 

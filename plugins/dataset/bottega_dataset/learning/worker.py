@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -159,8 +159,8 @@ def _label(
         points[labeled],
         [[one.name for one in some] for some in lesson.annotations],
         [[(one.name, one.confidence or 0.0) for one in some] for some in answers.suggestions],
-        [learner.figures(one) if learner else {} for one in lesson.unlabeled],
-        [learner.figures(one) if learner else {} for one in lesson.labeled],
+        _figures(learner, lesson.unlabeled, answers.suggestions),
+        _figures(learner, lesson.labeled, lesson.annotations),
         task.scope,
         task.seed,
     )
@@ -220,7 +220,7 @@ def _group(task: Task, learner: Learner | None, samples: Opened, points: Any, ou
     if learner is None:
         raise CannotLearn("nothing here tells which samples of this type are alike")
     if task.group_by:
-        figures = [learner.figures(one) for one in samples.opened]
+        figures = _figures(learner, samples.opened, [one.annotations for one in samples.records])
         lacking = next((name for name in task.group_by if any(name not in one for one in figures)), None)
         if lacking:
             raise CannotLearn(f"the samples have no {lacking}, so they cannot be grouped by it")
@@ -230,6 +230,12 @@ def _group(task: Task, learner: Learner | None, samples: Opened, points: Any, ou
         for record, number, distance in zip(samples.records, found.numbers, found.distances, strict=True):
             lines.write(_line({"id": record.id, "group": int(number), "distance": round(float(distance), 6)}))
     return {"samples": len(samples.records), "groups": int(found.numbers.max()) + 1}
+
+
+def _figures(
+    learner: Learner | None, opened: Sequence[Any], said: Sequence[Sequence[Annotation]]
+) -> list[Mapping[str, float]]:
+    return [learner.figures(one, some) if learner else {} for one, some in zip(opened, said, strict=True)]
 
 
 def _standard(values: Any) -> Any:
