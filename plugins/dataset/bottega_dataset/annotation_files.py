@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from bottega.errors import ApiError, Unavailable
+from bottega.errors import ApiError, Conflict, Unavailable
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.extension_points import DatasetType, ImportRequest, Refusal, check
 from bottega_dataset.manifest import MAX_LINE, ManifestReader, parse_line
@@ -74,9 +74,19 @@ async def expand(request: ImportRequest, found: Sequence[Placed]) -> tuple[list[
     return samples, problems
 
 
-async def inline(store: ObjectStore, kind: DatasetType, records: Sequence[SampleRecord]) -> list[SampleRecord]:
-    """Records of a version with what its own files say in them. Raises NotFound when one is gone."""
+async def inline(
+    store: ObjectStore, kind: DatasetType, records: Sequence[SampleRecord], manifest: str
+) -> list[SampleRecord]:
+    """Records of a version with what its own files say in them.
+
+    Raises NotFound when one is gone, Conflict when one is not the version's: its manifest lies in a bucket of the
+    user's, who may have written into it whatever may be read by the platform but not by them.
+    """
+    folder = ObjectPath.parse(manifest.rpartition("/")[0] + "/")
     paths = {one.loc: ObjectPath.parse(one.loc) for record in records for one in record.annotations if one.loc}
+    for path in paths.values():
+        if not folder.contains(path):
+            raise Conflict(f"{manifest} was changed since it was published: {path} is no file of this version")
     files: dict[str, bytes] = {}
     limit = anyio.CapacityLimiter(_AT_ONCE)
 

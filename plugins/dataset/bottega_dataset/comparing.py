@@ -137,7 +137,8 @@ class Comparisons:
             raise failures.exceptions[0] from failures
         if kind.has_files:
             there = [n for n, record in enumerate(lines) if record is not None]
-            records = await annotation_files.inline(self._store, kind, [r for r in lines if r is not None])
+            found = [record for record in lines if record is not None]
+            records = await annotation_files.inline(self._store, kind, found, version.manifest_path)
             for number, record in zip(there, records, strict=True):
                 lines[number] = record
         return lines
@@ -167,7 +168,7 @@ async def page_of(
     block = await store.get(ObjectPath.parse(version.manifest_path), positions[0], until)
     lines = block.splitlines()[offset - first * STRIDE :][:limit]
     records = [parse_line(line) for line in lines]
-    return await annotation_files.inline(store, kind, records) if kind.has_files else records
+    return await annotation_files.inline(store, kind, records, version.manifest_path) if kind.has_files else records
 
 
 async def local_index(store: ObjectStore, kind: DatasetType, version: DatasetVersion, file: Path) -> Index:
@@ -189,7 +190,7 @@ async def _made(store: ObjectStore, kind: DatasetType, version: DatasetVersion, 
                 records = [parse_line(line) for line in some]
                 idents = [_ident(record) for record in records]
                 if kind.has_files:
-                    records = await annotation_files.inline(store, kind, records)
+                    records = await annotation_files.inline(store, kind, records, version.manifest_path)
                 said = [together([content(one) for one in record.annotations]) for record in records]
                 writer.add(zip(idents, said, map(len, some), strict=True))
                 await anyio.lowlevel.checkpoint()

@@ -79,7 +79,7 @@ class NewDatasets:
             made = await self._datasets.get(session, task.project_id, task.cursor["new_dataset_id"])
         kind = self._kinds.of(made.dataset.dataset_type)
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
-        request = ImportRequest(manifest, kind, self._platform.objects, {})
+        request = ImportRequest(manifest, kind, self._platform.objects, {}, rights.reason)
         cursor = dict(task.cursor)
         target = ObjectPath.parse(params["path"]) if params["path"] else made.dataset.work_path
         with ExportFolder(
@@ -90,8 +90,11 @@ class NewDatasets:
             copies=bool(params["path"]),
         ) as folder:
             async for chunk in ManifestImporter().read(request, cursor["within"]):
-                records = await self._copied(folder, list(chunk.samples))
-                found, folder.problems = [*folder.problems, *chunk.problems], []
+                # The manifest lies in a bucket of the user's, who may have written other sources into it meanwhile.
+                refused = [(one, await rights.refusal(one)) for one in chunk.samples]
+                records = await self._copied(folder, [one for one, reason in refused if reason is None])
+                strange = [Problem(one.source, reason) for one, reason in refused if reason]
+                found, folder.problems = [*folder.problems, *chunk.problems, *strange], []
                 cursor = {**cursor, "within": dict(chunk.cursor)}
                 counted = {"written": len(records), "left_out": len(chunk.samples) - len(records)}
                 await self._add(running, made, kind, records, cursor, counted, found, chunk.progress)

@@ -128,7 +128,7 @@ async def _from_version(
         for batch in Staged(path, version.total_samples).batches():
             chosen = [record for record in batch if _passes(record, wanted)]
             if kind.has_files:
-                chosen = await annotation_files.inline(platform.objects, kind, chosen)
+                chosen = await annotation_files.inline(platform.objects, kind, chosen, version.manifest_path)
             file.write(_cleared(record, params) for record in chosen)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Query
 
 from bottega.database import AsyncSession
-from bottega.errors import ApiError, Conflict, Invalid, NotFound
+from bottega.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -109,7 +109,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         limit = min(page.limit, max(0, total - page.offset))
         records = await page_of(platform.objects, kind, version, offset, limit)
         rows = [(row_of(record, version.created_at), record) for record in records]
-        urls = [_preview(platform, row) if preview else None for row, _ in rows]
+        urls = [await _own_preview(caller, row) if preview else None for row, _ in rows]
         shown = [shapes.sample(row, r.annotations, kind, url) for (row, r), url in zip(rows, urls, strict=True)]
         return {"sample_count": total, "sample_count_exact": True, "samples": shown[::-1] if descending else shown}
 
@@ -221,6 +221,18 @@ async def shown_samples(
 def _preview(platform: Platform, row: Sample) -> str | None:
     path = shapes.preview_path(row)
     return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
+
+
+async def _own_preview(caller: Caller, row: Sample) -> str | None:
+    """A preview of what the caller may read: what a manifest in a bucket of the user's names may be anybody's."""
+    path = shapes.preview_path(row)
+    if path is None:
+        return None
+    try:
+        await caller.check_path(path)
+    except Forbidden:
+        return None
+    return _preview(caller.platform, row)
 
 
 def sample_id_of(text: str) -> bytes:

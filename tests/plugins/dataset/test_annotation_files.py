@@ -9,7 +9,7 @@ import pytest
 
 from bottega.client import ApiFailure
 from bottega.testing import Tenant
-from bottega_dataset.client import Datasets
+from bottega_dataset.client import Datasets, TaskFailed
 
 Make = Callable[..., str]
 VOC = (
@@ -119,3 +119,28 @@ def test_a_box_outside_of_the_image_is_refused_by_hand_too(
         datasets.label(name, {sample["sample_id"]: [{"name": "cat", "property": box}]})
     assert f"sample {sample['sample_id']}: annotation[0].property['@modelarts:feature']" in str(refused.value)
     assert refused.value.status == 400
+
+
+def test_a_version_whose_manifest_was_changed_opens_nothing_of_others(
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str, detected: str, one: Callable[[str], str]
+) -> None:
+    another = tenant.running.tenant()
+    secret = another.create_bucket()
+    another.objects.put(f"s3://{secret}/a.xml", VOC.format("a.jpg", 100).encode())
+    name = make("changed", dataset_type=1)
+    datasets.import_from(name, detected, import_type="manifest")
+    version = datasets.publish(name)
+    listing = one(name) + "/data-annotations/samples"
+    asked = {"version_id": version["version_id"], "preview": True}
+    assert [bool(s.get("preview_url")) for s in tenant.client.get(listing, asked)["samples"]] == [True] * 3
+
+    lines = version["total_sample_count"]
+    size = len(tenant.objects.get(version["manifest_path"])) // lines
+    strange = f'{{"source": "s3://{secret}/a.jpg"}}'.ljust(size - 1)
+    tenant.objects.put(version["manifest_path"], f"{strange}\n".encode() * lines)
+    shown = tenant.client.get(listing, asked)["samples"]
+    assert {s["source"] for s in shown} == {f"s3://{secret}/a.jpg"}
+    assert [s for s in shown if s.get("preview_url")] == []
+    tenant.objects.put(version["manifest_path"], line(secret, "a.jpg", f"s3://{secret}/a.xml").encode() * lines)
+    with pytest.raises(TaskFailed, match="was changed since it was published"):
+        datasets.export(name, f"/{bucket}/export/", version_id=version["version_id"])

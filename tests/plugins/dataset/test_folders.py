@@ -295,7 +295,10 @@ def test_labels_without_samples_and_labels_to_be_confirmed(
     assert [label["name"] for label in waiting["labels"]] == ["Cat"]
     datasets.import_from(name, f"s3://{bucket}/in/")
     assert found(datasets, name) == {"1.jpg": [("Cat", {})], "2.jpg": [("Dog", {})]}
-    wrong: dict[str, Any]
-    for wrong, says in (({"import_origin": "dws"}, "object storage"), ({"on_error": "maybe"}, "on_error")):
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"import_origin": "dws"}, "object storage"),
+        ({"on_error": "maybe"}, "on_error"),
+    )
+    for wrong, says in refused:
         with pytest.raises(ApiFailure, match=says):
             datasets.import_from(name, f"s3://{bucket}/in/", **wrong)
