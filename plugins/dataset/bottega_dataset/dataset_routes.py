@@ -114,6 +114,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 limit=page.limit,
             )
             rows = await _shapes(session, kinds, found, running_task_type)
+            for row, one in zip(rows, found, strict=True):
+                if row["exist_workforce_task"]:
+                    row["workforce_descriptor"] = await teams.views(kinds).descriptor(session, one.dataset)
             if file_preview:
                 for row, one in zip(rows, found, strict=True):
                     row["samples"] = await _previews(session, one.dataset)

@@ -137,13 +137,18 @@ async def _authors(session: AsyncSession, dataset: Dataset) -> list[str]:
     return found
 
 
+def step_of(start: int, end: int) -> int:
+    """Hours (ms) of up to two days, days of more."""
+    return _HOUR if end - start <= 2 * _DAY else _DAY
+
+
 async def metrics(session: AsyncSession, dataset: Dataset, start: int, end: int) -> dict[str, dict[str, int]]:
     """What happened from `start` to `end` (epoch ms), by the hour, or by the day where it is more than two.
 
     ``added`` counts samples that are still there, ``labeled`` samples changed by hand or a program, the others those of
     one author each (``labeled_by/<name>``). The keys inside are the beginnings of hours or days, epoch ms.
     """
-    step = _HOUR if end - start <= 2 * _DAY else _DAY
+    step = step_of(start, end)
     connection = await session.connection()
     at = _SAMPLE.c.added_at
     bucket = at - at % step

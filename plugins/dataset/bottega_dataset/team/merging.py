@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Integer, cast, func, update
+from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
 from bottega.database import Transaction
@@ -24,7 +26,8 @@ from bottega_dataset.team.entities import ACCEPTED, TeamItem, TeamTask, Worker
 from bottega_dataset.team.events import TeamResultsMerged
 from bottega_dataset.team.items import unpack
 
-_CHUNK = 500
+_CHUNK = 1000
+_ITEMS: Any = TeamItem.__table__  # type: ignore[attr-defined]  # many rows go past the ORM
 
 
 class Merging:
@@ -80,22 +83,29 @@ class Merging:
         )
         keys = (await tx.session.exec(ready)).all()
         mine = (col(TeamItem.task_key) == task.key, col(TeamItem.sample_key).in_(keys))
-        query = select(TeamItem, Sample).join(Sample, col(Sample.key) == TeamItem.sample_key).where(*mine)
-        found: dict[int, dict[int, TeamItem]] = defaultdict(dict)
-        of: dict[int, Sample] = {}
-        for item, sample in (await tx.session.exec(query.order_by(col(TeamItem.worker_key)))).all():
-            found[sample.key][item.worker_key], of[sample.key] = item, sample
+        row = _ITEMS.c
+        query = (
+            select_rows(row.sample_key, row.worker_key, row.labels, row.said, row.base_revision)
+            .add_columns(col(Sample.sample_id), col(Sample.revision))
+            .join(Sample, col(Sample.key) == row.sample_key)
+            .where(*mine)
+            .order_by(row.sample_key, row.worker_key)
+        )
+        found: dict[int, list[Any]] = defaultdict(list)
+        for one in (await tx.session.execute(query)).all():
+            found[one.sample_key].append(one)
         changes: dict[int, list[Change]] = defaultdict(list)
-        for key, by_worker in found.items():
-            sample = of[key]
-            untouched = all(item.base_revision == sample.revision for item in by_worker.values())
-            if overwrite or untouched:
-                given = {worker: unpack(item.labels) for worker, item in by_worker.items()}
+        settled = list[int]()
+        for key, items in found.items():
+            if overwrite or all(one.base_revision == one.revision for one in items):
+                given = {one.worker_key: unpack(one.labels) for one in items}
                 chosen = representative(given)
-                said = by_worker[chosen].said or {}
-                changes[chosen].append(Change(bytes(sample.sample_id), annotations=given[chosen], **said))
+                said = next(one.said for one in items if one.worker_key == chosen) or {}
+                changes[chosen].append(Change(bytes(items[0].sample_id), annotations=given[chosen], **said))
+                settled.append(key)
         count, problems = await self._apply(tx, dataset, task, changes)
-        await tx.session.exec(update(TeamItem).where(*mine).values(merged=True))
+        done = (col(TeamItem.task_key) == task.key, col(TeamItem.sample_key).in_(settled))
+        await tx.session.exec(update(TeamItem).where(*done).values(merged=True))
         return keys, count, problems
 
     async def _apply(

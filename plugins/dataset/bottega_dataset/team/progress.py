@@ -11,7 +11,8 @@ from sqlmodel import col, select
 
 from bottega.database import AsyncSession
 from bottega_dataset.entities import Dataset, Sample
-from bottega_dataset.team.entities import ACCEPTED, REJECTED, UNCHECK, UNLABELED, UNREVIEWED, TeamItem, TeamTask
+from bottega_dataset.statistics import step_of
+from bottega_dataset.team.entities import ACCEPTED, REJECTED, UNCHECK, UNLABELED, UNREVIEWED, TeamItem, TeamTask, Worker
 from bottega_dataset.team.items import SAMPLED, STATES, ItemFilter
 
 SCORES = {"A": 4, "B": 3, "C": 2, "D": 1}
@@ -142,3 +143,22 @@ async def task_verdicts(session: AsyncSession, task_keys: Sequence[int | None]) 
 def empty() -> dict[str, int]:
     """``SampleStats`` of somebody who has no samples."""
     return _stats({}, 0, 0, 0)
+
+
+async def metrics(session: AsyncSession, task: TeamTask, start: int, end: int) -> dict[str, dict[str, int]]:
+    """What was last labeled in a task from `start` to `end` (epoch ms), in the form of `statistics.metrics`."""
+    step = step_of(start, end)
+    at = col(TeamItem.labeled_at)
+    bucket = at - at % step
+    query = (
+        select_rows(col(Worker.id), bucket, func.count())
+        .join(Worker, col(Worker.key) == col(TeamItem.worker_key))
+        .where(col(TeamItem.task_key) == task.key, at.between(start, end))
+        .group_by(col(Worker.id), bucket)
+    )
+    found: dict[str, dict[str, int]] = {"labeled": {}}
+    for worker, when, number in (await session.execute(query)).all():
+        for name in ("labeled", f"labeled_by/worker:{worker}"):
+            counted = found.setdefault(name, {})
+            counted[str(when)] = counted.get(str(when), 0) + number
+    return found

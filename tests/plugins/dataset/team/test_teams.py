@@ -8,24 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bottega.client import ApiFailure
 from bottega.context import move_clock
 from bottega.testing import RecordedEvents, RunningPlatform, Tenant, wait_until
 from bottega.testing.mailbox import Mailbox
 
-from .conftest import GOOD, WORKFORCES, Console, initial_password
+from .conftest import GOOD, WORKFORCES, Console, initial_password, refused
 
 Join = Callable[..., tuple[str, Console]]
 Address = Callable[[str], str]
 Fresh = Callable[[], Console]
-
-
-def refused(call: Callable[..., Any], *arguments: Any) -> ApiFailure:
-    with pytest.raises(ApiFailure) as e:
-        call(*arguments)
-    return e.value
 
 
 def test_a_team_is_made_found_changed_and_deleted(tenant: Tenant, events: RecordedEvents) -> None:
