@@ -222,9 +222,11 @@ class Datasets:
             await tx.session.delete(version)
         first, last = span(dataset)
         for table in (AnnotationRow, Revision, Suggestion, Signature, GroupMember):
-            await tx.session.exec(delete(table).where(col(table.sample_key).between(first, last)))
+            mine = col(table.sample_key).between(first, last)
+            await tx.session.exec(delete(table).where(mine), execution_options={"synchronize_session": False})
         for own in (Sample, DatasetChange, SavedFilter):
-            await tx.session.exec(delete(own).where(col(own.dataset_key) == dataset.key))
+            theirs = col(own.dataset_key) == dataset.key
+            await tx.session.exec(delete(own).where(theirs), execution_options={"synchronize_session": False})
         await tx.session.exec(delete(Label).where(col(Label.dataset_key) == dataset.key))
         await tx.session.delete(dataset)
         await self._platform.resources.delete(tx, resource)

@@ -286,17 +286,25 @@ async def apply(
 async def _update(session: AsyncSession, after: Sequence[tuple[State, _New]]) -> None:
     """Bring the samples' own rows up to date: in bulk what many have in common, one by one what is each one's own."""
     connection = await session.connection()
-    grouped: dict[tuple[bool, bool, str | None], list[int]] = {}
+    # Only what changes: a column that is set to what it is already still costs its index.
+    grouped: dict[tuple[tuple[str, Any], ...], list[int]] = {}
     single: list[dict[str, Any]] = []
     for state, new in after:
         if dict(new.property) != dict(state.property):
             single.append({"k": state.key, "property": dict(new.property)})
-        grouped.setdefault((bool(new.annotations), new.hard, new.usage), []).append(state.key)
+        values: list[tuple[str, Any]] = []
+        if bool(new.annotations) != bool(state.annotations):
+            values.append(("labeled", bool(new.annotations)))
+        if new.hard != state.hard:
+            values.append(("hard", new.hard))
+        if new.usage != state.usage:
+            values.append(("usage", new.usage))
+        grouped.setdefault(tuple(values), []).append(state.key)
     row = _SAMPLES.c
-    for (labeled, hard, usage), group in grouped.items():
-        values = {"labeled": labeled, "hard": hard, "usage": usage, "revision": row.revision + 1}
-        for keys in samples.slices(group):
-            await connection.execute(update(_SAMPLES).where(row.key.in_(keys)).values(**values))
+    for group, group_keys in grouped.items():
+        for keys in samples.slices(group_keys):
+            query = update(_SAMPLES).where(row.key.in_(keys))
+            await connection.execute(query.values(**dict(group), revision=row.revision + 1))
     if single:
         extras: dict[int, Any] = {}
         for keys in samples.slices([one["k"] for one in single]):

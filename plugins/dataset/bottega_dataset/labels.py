@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, literal, union_all
+from sqlalchemy import func, literal, union_all, update
 from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, Invalid, NotFound
 from bottega.urn import new_id
-from bottega_dataset.entities import AnnotationRow, Dataset, Label
+from bottega_dataset.entities import AnnotationRow, Dataset, Label, Suggestion
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.label_names import check_label_name
+from bottega_dataset.query import span
 
 DEFAULT_SHAPE = "@modelarts:default_shape"
 SHAPES = ("bndbox", "polygon", "circle", "line", "dashed", "point", "polyline")
@@ -180,6 +181,9 @@ async def change(
                 f"the dataset has a label '{new_name}' already; to make one of both, put '{new_name}' on the samples "
                 f"that bear '{name}', then delete '{name}'"
             )
+        first, last = span(dataset)
+        said = update(Suggestion).where(col(Suggestion.sample_key).between(first, last), col(Suggestion.name) == name)
+        await session.exec(said.values(name=new_name), execution_options={"synchronize_session": False})
         label.name = new_name
     kept = check_property(new_name, {**label.property, **properties})
     _check_shortcut(new_name, kept, others)

@@ -12,7 +12,10 @@ from sqlmodel import col, select
 from bottega.database import AsyncSession
 from bottega_dataset import labels, samples
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Revision, Sample, Signature, Suggestion
+from bottega_dataset.query import span
 
+_UNSEEN = {"synchronize_session": False}
+"""Of what deletes or changes rows that this session has not loaded: finding out which they are costs more than that."""
 Named = tuple[str, int | None]
 """A label by its name, and by its type where the dataset has several."""
 
@@ -26,7 +29,7 @@ async def remove(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) 
         chosen = col(Sample.key).in_(keys)
         removed += (await session.exec(select(Sample.source).where(chosen))).all()
         await forget(session, keys)
-        await session.exec(delete(Sample).where(chosen))
+        await session.exec(delete(Sample).where(chosen), execution_options=_UNSEEN)
     await count_gone(session, dataset, len(removed))
     return set(ids) - known.keys(), removed
 
@@ -34,13 +37,13 @@ async def remove(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) 
 async def forget(session: AsyncSession, keys: Any) -> None:
     """Delete what is kept of samples beside their own rows. `keys` are theirs, or a query for them."""
     for table in (AnnotationRow, Revision, Suggestion, Signature):
-        await session.exec(delete(table).where(col(table.sample_key).in_(keys)))
+        await session.exec(delete(table).where(col(table.sample_key).in_(keys)), execution_options=_UNSEEN)
 
 
 async def count_gone(session: AsyncSession, dataset: Dataset, number: int) -> None:
     """Count samples that left the dataset (the API's ``deleted_sample_count``)."""
     query = update(Dataset).where(col(Dataset.id) == dataset.id)
-    await session.exec(query.values(deleted_samples=Dataset.deleted_samples + number))
+    await session.exec(query.values(deleted_samples=Dataset.deleted_samples + number), execution_options=_UNSEEN)
 
 
 async def sources(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) -> list[str]:
@@ -73,18 +76,24 @@ async def remove_labels(
     # Who has seen the label on a sample must not put it back unasked: those samples are others now.
     bears = select(AnnotationRow.sample_key).where(col(AnnotationRow.label_key).in_(keys))
     bearing = update(Sample).where(col(Sample.key).in_(bears)).values(revision=Sample.revision + 1)
-    changed = (await session.exec(bearing)).rowcount
+    changed = (await session.exec(bearing, execution_options=_UNSEEN)).rowcount
     if with_samples:
         sources = list((await session.exec(select(Sample.source).where(*only_these))).all())
         chosen = list((await session.exec(select(Sample.key).where(*only_these))).all())
         for some in samples.slices(chosen):
             await forget(session, some)
-            await session.exec(delete(Sample).where(col(Sample.key).in_(some)))
+            await session.exec(delete(Sample).where(col(Sample.key).in_(some)), execution_options=_UNSEEN)
         await count_gone(session, dataset, len(sources))
     else:
-        await session.exec(update(Sample).where(*only_these).values(labeled=False, hard=False))
-    await session.exec(delete(AnnotationRow).where(col(AnnotationRow.label_key).in_(keys)))
-    await session.exec(delete(Label).where(col(Label.key).in_(keys)))
+        await session.exec(
+            update(Sample).where(*only_these).values(labeled=False, hard=False), execution_options=_UNSEEN
+        )
+    await session.exec(delete(AnnotationRow).where(col(AnnotationRow.label_key).in_(keys)), execution_options=_UNSEEN)
+    first, last = span(dataset)
+    said = delete(Suggestion).where(col(Suggestion.sample_key).between(first, last))
+    names = {name for name, _ in wanted}
+    await session.exec(said.where(col(Suggestion.name).in_(names)), execution_options=_UNSEEN)
+    await session.exec(delete(Label).where(col(Label.key).in_(keys)), execution_options=_UNSEEN)
     return Removed(changed - len(sources), sources)
 
 
