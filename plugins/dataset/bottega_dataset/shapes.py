@@ -8,6 +8,7 @@ from typing import Any
 from bottega.entities import Resource
 from bottega.errors import ApiError
 from bottega.objects import ObjectPath
+from bottega_dataset import hard_reasons
 from bottega_dataset.comparing import Difference
 from bottega_dataset.datasets import Found
 from bottega_dataset.entities import (
@@ -26,12 +27,6 @@ from bottega_dataset.requests import ExportParams
 from bottega_dataset.sample import CONTENT, LABELED, SIZE, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
-_HARD_REASONS = {
-    0: ("no-object", "No object was identified.", "Look whether there is one, and label it."),
-    1: ("low-confidence", "The confidence is low.", "Check the label."),
-    2: ("other-cluster", "Clustering and prediction disagree.", "Check the label, and those of similar samples."),
-    3: ("unlike-training", "The prediction is unlike that for training samples of its kind.", "Check the label."),
-}
 _IMPORT_STATES = {
     "queued": "QUEUING",
     "running": "RUNNING",
@@ -426,7 +421,8 @@ def export_task(task: Task) -> dict[str, Any]:
 
 def hard_detail(reason: int) -> dict[str, Any]:
     """Why a sample is hard (the vendor's HardDetail)."""
-    alias, text, suggestion = _HARD_REASONS.get(reason, (f"reason-{reason}", f"reason {reason}", ""))
+    text, suggestion = hard_reasons.TEXTS.get(reason, ("", ""))
+    alias = hard_reasons.Reason(reason).name.lower() if reason in hard_reasons.TEXTS else ""
     return {"id": reason, "alo_name": alias, "reason": text, "suggestion": suggestion}
 
 
