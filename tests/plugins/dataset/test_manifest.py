@@ -157,3 +157,31 @@ async def test_lines_are_whole_however_they_fall_into_pieces(monkeypatch: pytest
         assert [offset for offset, _ in found] == [6, 7, 18, 71, 77, len(data)], size
         for index, (offset, _) in enumerate(found):
             assert [pair async for pair in read(data, offset)] == found[index + 1 :], (size, offset)
+
+
+class Huge:
+    """An object whose first line has 100 MB, never in memory as a whole, and whose second is good."""
+
+    tail = b"\ngood\n"
+    size = 100 * 2**20
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    async def head(self, path: ObjectPath) -> ObjectInfo:
+        return ObjectInfo(path, self.size, "etag", 0)
+
+    async def get(self, path: ObjectPath, start: int = 0, end: int = 0) -> bytes:
+        self.asked.append(end + 1 - start)
+        if end == self.size - 1:
+            return b"x" * (end + 1 - start - len(self.tail)) + self.tail
+        return b"x" * (end + 1 - start)
+
+
+@pytest.mark.anyio
+async def test_a_line_of_100_mb_is_passed_over() -> None:
+    store = Huge()
+    reader = ManifestReader(store, ObjectPath("bucket", "key"))  # type: ignore[arg-type]
+    found = [pair async for pair in reader.lines()]
+    assert found == [(store.size - 5, None), (store.size, b"good")]
+    assert max(store.asked) <= 4 * 2**20, "it is read in pieces"
