@@ -77,7 +77,9 @@ def dataset(
         "dataset_tags": list(kind.tags) if kind else [],
         "description": resource.description,
         "status": _status(importing is not None, releasing, any(t.kind == "sync" for t in running)),
-        "data_sources": [{"data_type": 0, "data_path": vendor_path(row.data_path)}] if row.data_path else [],
+        "data_sources": [_data_source(row)] if row.data_path else [],
+        "data_url": vendor_path(version.manifest_path.rpartition("/")[0] + "/") if version else "",
+        "workforce_descriptor": {},
         "work_path": vendor_path(row.work_path),
         "work_path_type": 0,
         "inner_work_path": inner,
@@ -115,6 +117,17 @@ def dataset(
         "create_time": resource.created_at,
         "update_time": resource.updated_at,
         "data_update_time": row.data_updated_at,
+    }
+
+
+def _data_source(row: Dataset) -> dict[str, Any]:
+    source = (row.options or {}).get("data_source") or {}
+    return {
+        "data_type": 0,
+        "data_path": vendor_path(row.data_path),
+        "with_column_header": source.get("with_column_header", False),
+        "schema_maps": source.get("schema_maps", []),
+        "source_info": {},
     }
 
 

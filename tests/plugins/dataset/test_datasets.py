@@ -243,3 +243,20 @@ def test_a_policy_may_allow_one_dataset_only(client: Client, bucket: str, tenant
         with pytest.raises(ApiFailure) as refused:
             reader.get(path)
         assert refused.value.status == 403
+
+
+def test_lists_with_all_the_vendor_asks(client: Client, datasets: Datasets, bucket: str, pictures: str) -> None:
+    source = {"data_type": 0, "data_path": pictures}
+    made = client.post(ALL, body(bucket, data_sources=[source], managed=True))
+    datasets.wait_import("animals", made["import_task_id"])
+    client.post(ALL, body(bucket, dataset_name="rows", dataset_type=400, work_path=f"/{bucket}/rows/"))
+    asked = {"file_preview": True, "with_labels": True, "support_export": True}
+    (shown,) = client.get(ALL, asked)["datasets"]
+    assert (shown["dataset_name"], shown["managed"], len(shown["samples"])) == ("animals", True, 4)
+    assert shown["samples"][0]["file_type"] == "jpg"
+    assert {label["name"] for label in shown["labels"]} == {"Cat", "Dog"}
+    assert client.get(ALL, {"train_evaluate_ratio": "0.5,0.9"})["total_number"] == 0
+    datasets.publish("animals", train_ratio=0.8)
+    (split,) = client.get(ALL, {"train_evaluate_ratio": "0.5,0.9"})["datasets"]
+    assert split["versions"][0]["version_name"] == split["current_version_name"] == "V001"
+    assert split["data_url"].endswith("/annotation/V001/")
