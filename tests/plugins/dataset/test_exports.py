@@ -10,7 +10,7 @@ import pytest
 from bottega.client import ApiFailure
 from bottega.testing import Tenant
 from bottega.testing.running import wait_until
-from bottega_dataset.client import Datasets
+from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.manifest import format_line
 from bottega_dataset.sample import Annotation, SampleRecord
 
@@ -105,6 +105,16 @@ def test_into_a_new_dataset_that_shares_the_objects(datasets: Datasets, name: st
     assert {s["source"] for s in datasets.samples("shared")} == {
         s["source"] for s in datasets.samples(name, labeled=False)
     }
+
+
+def test_a_new_dataset_that_cannot_be_finished_is_not_there(datasets: Datasets, name: str, bucket: str) -> None:
+    nothing = [{"sample_name": "no such name"}]
+    with pytest.raises(TaskFailed, match="no samples to publish"):
+        datasets.export_to_dataset(
+            name, "new", f"/{bucket}/new-out/", data_path=f"/{bucket}/new-in/", version="v1", search_conditions=nothing
+        )
+    wait_until(lambda: [d["dataset_name"] for d in datasets.list()] == [name])
+    assert list(datasets.objects.listing(f"s3://{bucket}/new-")) == []
 
 
 def test_what_cannot_be_exported_is_refused(datasets: Datasets, name: str, make: Make, bucket: str) -> None:

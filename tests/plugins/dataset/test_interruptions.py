@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,26 @@ def test_killed_while_importing_and_while_publishing(platform: PlatformProcess, 
     wait_until(lambda: platform.client.get(f"{where}/versions/{version}")["status"] == 1)
     (published,) = datasets.versions("texts")
     assert sum(1 for _ in datasets.read_manifest(published["manifest_path"])) == SIZE - 1
+
+    export = {"path": "s3://a-bucket/exports/", "annotation_format": "label-studio"}
+    task = platform.client.post(f"{where}/export-tasks", export)["task_id"]
+    wait_until(lambda: platform.client.get(f"{where}/export-tasks/{task}")["total_sample_count"])
+    platform.kill()
+    platform.start()
+    whole = wait_until(lambda: _ended(platform.client.get(f"{where}/export-tasks/{task}")))
+    assert whole is not None
+    assert (whole["status"], whole["finished_sample_count"], whole["total_sample_count"]) == (
+        "SUCCESSED",
+        SIZE - 1,
+        SIZE - 1,
+    )
+    assert len(json.loads(datasets.objects.read(f"s3:/{whole['export_path']}tasks.json"))) == SIZE - 1
+    keys = [o["key"].rpartition("/")[2] for o in datasets.objects.listing("s3://a-bucket/exports/")]
+    assert [key.rpartition("-v")[0] or key for key in keys] == ["texts", "labeling_config.xml", "tasks.json"]
+
+
+def _ended(task: dict[str, Any]) -> dict[str, Any] | None:
+    return task if task["status"] not in ("INIT", "RUNNING") else None
 
 
 def test_the_object_store_being_killed_only_delays(platform: PlatformProcess, manifest: str) -> None:
