@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import anyio.lowlevel
+
 from bottega.errors import NotFound
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -47,6 +49,7 @@ class NewDatasets:
         with ManifestFile() as file:
             for batch in staged.batches():
                 file.write(batch)
+                await anyio.lowlevel.checkpoint()
             await self._platform.objects.upload(file.finish(), manifest, "application/json-lines")
         async with self._platform.database.transaction() as tx:
             source = await self._datasets.get(tx.session, task.project_id, task.dataset_id)

@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio.lowlevel
+import anyio.to_thread
+
 from bottega.database import AsyncSession
 from bottega.errors import Invalid
 from bottega.objects import ObjectPath
@@ -100,7 +103,8 @@ async def stage(
         async with snapshot(platform.database) as session:
             await _from_dataset(session, dataset, kind, params, file)
     ratio = float(params["train_sample_ratio"]) if params.get("ratio_sample_usage") else None
-    return Staged(file.finish(), file.lines, ratio)
+    # To divide them, every one is read.
+    return await anyio.to_thread.run_sync(Staged, file.finish(), file.lines, ratio)
 
 
 async def _from_dataset(
@@ -130,6 +134,7 @@ async def _from_version(
             if kind.has_files:
                 chosen = await annotation_files.inline(platform.objects, kind, chosen, version.manifest_path)
             file.write(_cleared(record, params) for record in chosen)
+            await anyio.lowlevel.checkpoint()
 
 
 def _passes(record: SampleRecord, wanted: SampleFilter) -> bool:

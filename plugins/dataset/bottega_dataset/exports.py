@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.lowlevel
+
 from bottega.errors import Conflict
 from bottega.events import Received
 from bottega.objects import ObjectPath, ObjectStore
@@ -179,6 +181,7 @@ class _Follower:
         for batch in self._staged.batches():
             yield batch
             self._done += len(batch)
+            await anyio.lowlevel.checkpoint()
             if time.monotonic() - told_at > _TELL_S:
                 async with self._platform.database.transaction() as tx:
                     await self._running.commit(tx, progress=self._done / self._staged.total, **self.news())

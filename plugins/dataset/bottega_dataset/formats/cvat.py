@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -24,7 +25,7 @@ from bottega_dataset.formats import outlines
 from bottega_dataset.formats.coco import find_root
 from bottega_dataset.formats.outlines import SUBSET_OF, confidence_of, number, shape_of
 from bottega_dataset.formats.reading import SHOWN, Entry, FileImporter, Reader, inside, label_of
-from bottega_dataset.media import MAX_PIXELS, ImageInfo
+from bottega_dataset.media import MAX_PIXELS, ImageInfo, off_loop
 from bottega_dataset.sample import SIZE, Annotation, BadSample, SampleRecord
 from bottega_dataset.types.geometry import FEATURE, MASK, OCCLUDED, SHAPE
 from bottega_dataset.xml_reader import read_elements
@@ -240,7 +241,7 @@ class CvatExporter:
                 if id(record) not in there:
                     continue
                 name = names[id(record)] if folder.copies else record.source
-                image, notes = encode(record, name, size, count)
+                image, notes = await off_loop(partial(encode, record, name, size, count))
                 count += 1
                 for note in notes:
                     folder.note(record, note)

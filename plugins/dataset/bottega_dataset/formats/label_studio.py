@@ -6,6 +6,7 @@ What a model said goes out as a prediction, and comes in from one where nobody a
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,7 +23,7 @@ from bottega_dataset.formats import label_studio_results as results
 from bottega_dataset.formats.coco import find_root
 from bottega_dataset.formats.label_studio_results import OBJECT_OF
 from bottega_dataset.formats.reading import SHOWN, Entry, FileImporter, Reader, inside
-from bottega_dataset.media import ImageInfo
+from bottega_dataset.media import ImageInfo, off_loop
 from bottega_dataset.sample import CONTENT, HUMAN, USAGES, BadSample, SampleRecord, line_id
 from bottega_dataset.types.text import TRIPLET
 
@@ -131,7 +132,11 @@ class LabelStudioExporter:
                 value = record.source.removeprefix(CONTENT)
                 if folder.copies and not record.is_text:
                     value = names[id(record)]
-                task, notes = encode(record, code, sizes.get(id(record)), value)
+                size = sizes.get(id(record))
+                if code in results.SHAPES:
+                    task, notes = await off_loop(partial(encode, record, code, size, value))
+                else:
+                    task, notes = encode(record, code, size, value)
                 for note in notes:
                     folder.note(record, note)
                 said = [*task["annotations"], *task["predictions"]]
