@@ -87,7 +87,7 @@ class Database:
         self.source = "core"
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", pool_size=1, cache_mb=64)
-            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4, cache_mb=8, mmap_mb=1024)
+            self._reader = _sqlite_engine(url, begin="BEGIN", pool_size=4, cache_mb=8, mmap_mb=256)
         else:
             self._writer = self._reader = create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
         self._shared = _Shared(anyio.Lock() if self.is_sqlite else None)
