@@ -92,6 +92,8 @@ class DatasetType:
 
     def check_label(self, annotation_type: str, properties: Mapping[str, Any]) -> None:
         """Raises BadSample when a label of such annotations must not be made by hand with these properties."""
+        if self.kinds[annotation_type].label is False:
+            raise BadSample(f"{self.name} datasets have no labels")
 
     def check_source(self, record: SampleRecord) -> None:
         """Raises BadSample when the sample is not of a kind this type holds."""

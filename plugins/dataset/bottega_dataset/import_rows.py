@@ -53,29 +53,31 @@ class RowFolderImporter:
         number: int = within.get("line", 0)
         samples: list[SampleRecord] = []
         problems: list[Problem] = []
-        row, first = b"", number + 1
+        row, first, goes_on = b"", number + 1, False
         async for offset, line in lines.lines():
             number += 1
-            first = number if not row else first
-            # A cell in quotes may go over several lines.
-            row = row + b"\n" + line if row and line is not None else line or b""
+            first = first if goes_on else number
+            row = row + b"\n" + line if goes_on and line is not None else line or b""
             try:
                 if line is None or len(row) > MAX_LINE:
                     raise BadSample(f"the row is longer than {MAX_LINE // 2**20} MB")
-                if row.count(b'"') % 2:
+                if goes_on and line.count(b'"') % 2 == 0:
                     continue
                 record = self._sample(request, info, columns, first, row)
                 if record:
                     samples.append(check(request.dataset_type, record))
+            except _Unfinished:
+                goes_on = True
+                continue
             except (BadSample, UnicodeDecodeError, csv.Error) as e:
                 shown = row[: SHOWN * 4].decode("utf-8", "replace")[:SHOWN]
                 problems.append(Problem(f"{info.path}, line {first}", str(e), shown))
-            row = b""
+            row, goes_on = b"", False
             if len(samples) + len(problems) >= CHUNK:
                 here = {"line": number, "offset": offset, "etag": lines.etag, "columns": columns.names}
                 yield Chunk(samples, problems, {"after": after, "within": here})
                 samples, problems = [], []
-        if row:
+        if goes_on:
             shown = row[: SHOWN * 4].decode("utf-8", "replace")[:SHOWN]
             problems.append(Problem(f"{info.path}, line {first}", 'a cell begins with " and does not end', shown))
         yield Chunk(samples, problems, {"after": info.path.key})
@@ -87,7 +89,12 @@ class RowFolderImporter:
         text = row.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         if not text.strip():
             return None
-        (cells,) = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            (cells,) = csv.reader(io.StringIO(text, newline=""), strict=True)
+        except csv.Error as e:
+            if "unexpected end" in str(e):
+                raise _Unfinished from e
+            raise
         if number == 1 and request.label_format.get("with_column_header"):
             columns.head(cells, request.label_format.get("schema_maps") or {})
             return None
@@ -99,6 +106,10 @@ class RowFolderImporter:
             size=len(row),
             modified_at=info.modified_at,
         )
+
+
+class _Unfinished(Exception):
+    """A cell in quotes goes on in the next line."""
 
 
 class Columns:
@@ -130,9 +141,9 @@ class Columns:
         text = cell.strip()
         try:
             if wanted in WHOLE:
-                return int(text) if text else None
+                return _whole(text) if text else None
             if wanted in BROKEN:
-                return float(text) if text else None
+                return _broken(text) if text else None
         except ValueError as e:
             raise BadSample(f"column '{name}': '{cell[:40]}' is no {wanted}") from e
         if wanted == "BOOLEAN":
@@ -140,3 +151,19 @@ class Columns:
                 raise BadSample(f"column '{name}': '{cell[:40]}' is no BOOLEAN")
             return text.lower() in _TRUE if text else None
         return cell
+
+
+def _whole(text: str) -> int:
+    """Raises ValueError for what is none, or does not fit in 64 bits."""
+    number = int(text)
+    if "_" in text or not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
+
+
+def _broken(text: str) -> float:
+    """Raises ValueError for what is no number, and for infinity and NaN, which JSON does not have."""
+    number = float(text)
+    if "_" in text or number - number != 0:
+        raise ValueError
+    return number

@@ -224,6 +224,9 @@ def test_a_relation_says_what_it_joins(client: Client, make: Make, one: Callable
         client.post(path, {"labels": [{"name": "wrote", "type": 102, "property": {"@modelarts:from_type": "Person"}}]})
     with pytest.raises(ApiFailure, match="label 'x': type 0 does not occur in text_triplet"):
         client.post(path, {"labels": [{"name": "x", "type": 0}]})
+    speech = one(make("speech", dataset_type=201)) + "/data-annotations/labels"
+    with pytest.raises(ApiFailure, match="audio_content datasets have no labels"):
+        client.post(speech, {"labels": [{"name": "x"}]})
     ends = {"@modelarts:from_type": "Person", "@modelarts:to_type": "Book"}
     wanted = [{"name": "Book", "type": 103}, {"name": "wrote", "type": 102, "property": ends}]
     client.post(path, {"labels": wanted})

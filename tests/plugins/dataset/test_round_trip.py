@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bottega.objects import ObjectInfo, ObjectPath
 from bottega_dataset.extension_points import DatasetType, ImportRequest, check
 from bottega_dataset.import_folder import TextFolderImporter
-from bottega_dataset.import_rows import RowFolderImporter
+from bottega_dataset.import_rows import Columns, RowFolderImporter
 from bottega_dataset.manifest import format_line, parse_line
 from bottega_dataset.sample import USAGES, Annotation, BadSample, SampleRecord
 from bottega_dataset.types.audio import SoundClassification, SpeechContent, SpeechSegmentation
@@ -198,6 +198,25 @@ def test_result_files_of_strangers(texts: list[bytes], results: list[bytes], lab
     objects = {"in/a.txt": b"\n".join(texts), "in/a_result.txt": b"\n".join(results)}
     found, wrong = imported(TextFolderImporter(), TextClassification(), objects, label_type=label_type)
     assert len(found) + wrong <= len(texts) + len(results) + 1
+
+
+def test_quotes_in_tables() -> None:
+    rows = b'5" pipe,x\n"a\n\nb ""c""",d\ne,"f\ng",h\n"open,x\ny'
+    found, wrong = imported(RowFolderImporter(), Table(), {"in/a.csv": rows})
+    assert found == [
+        'content://{"c1":"5\\" pipe","c2":"x"}',
+        'content://{"c1":"a\\n\\nb \\"c\\"","c2":"d"}',
+        'content://{"c1":"e","c2":"f\\ng","c3":"h"}',
+    ]
+    assert wrong == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cell"), [("INT", "9" * 30), ("LONG", "1_0"), ("DOUBLE", "nan"), ("FLOAT", "1e999")]
+)
+def test_numbers_no_database_keeps(wanted: str, cell: str) -> None:
+    with pytest.raises(BadSample, match=f"column 'a': '{cell}' is no {wanted}"):
+        Columns([{"name": "a", "type": wanted}], None).row([cell])
 
 
 @settings(max_examples=60)

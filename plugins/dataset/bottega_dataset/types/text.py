@@ -83,6 +83,7 @@ class TextTriplets(DatasetType):
     layout = NamedEntities.layout
 
     def check_label(self, annotation_type: str, properties: Mapping[str, Any]) -> None:
+        super().check_label(annotation_type, properties)
         for key in (FROM_TYPE, TO_TYPE) if annotation_type == TRIPLET else ():
             if not properties.get(key):
                 raise BadSample(f"a relation needs {key}, the label of the entities it joins")
