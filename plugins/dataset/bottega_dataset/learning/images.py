@@ -96,15 +96,16 @@ def _gradients(light: NDArray[np.float32]) -> NDArray[np.float32]:
     down, across = np.gradient(light, axis=(1, 2))
     strength = np.hypot(down, across)
     angle = np.mod(np.arctan2(down, across), np.pi) * (_BINS / np.pi)
-    lower = np.floor(angle).astype(int) % _BINS
-    part = angle - np.floor(angle)
-    layers = np.zeros((len(light), _BINS, SIDE, SIDE), np.float32)
-    for number in range(_BINS):
-        layers[:, number] = strength * (
-            np.where(lower == number, 1 - part, 0) + np.where((lower + 1) % _BINS == number, part, 0)
-        )
-    half = _CELL // 2
-    blocks = layers.reshape(len(light), _BINS, SIDE // half, half, SIDE // half, half).sum(axis=(3, 5))
+    lower = np.floor(angle).astype(np.int32)
+    part = angle - lower
+    half, across_cells = _CELL // 2, SIDE // (_CELL // 2)
+    place = np.arange(SIDE) // half
+    cell = place[:, None] * across_cells + place
+    base = (np.arange(len(light), dtype=np.int32)[:, None, None] * across_cells**2 + cell) * _BINS
+    size = len(light) * across_cells**2 * _BINS
+    counted = np.bincount((base + lower % _BINS).ravel(), (strength * (1 - part)).ravel(), size)
+    counted += np.bincount((base + (lower + 1) % _BINS).ravel(), (strength * part).ravel(), size)
+    blocks = counted.reshape(len(light), across_cells, across_cells, _BINS).transpose(0, 3, 1, 2)
     cells = blocks[:, :, :-1, :-1] + blocks[:, :, 1:, :-1] + blocks[:, :, :-1, 1:] + blocks[:, :, 1:, 1:]
     norm = np.sqrt((cells**2).sum(axis=1, keepdims=True) + 0.01)
     return np.asarray(np.sqrt(cells / norm).reshape(len(light), -1))
