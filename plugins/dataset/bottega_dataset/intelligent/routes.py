@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 
-from bottega.database import Transaction
+from bottega.database import AsyncSession, Transaction
 from bottega.errors import ApiError, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
-from bottega_dataset import labeling, samples, tasks
+from bottega_dataset import labeling, samples, statistics, tasks
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Datasets, Found
-from bottega_dataset.entities import Sample, Task
+from bottega_dataset.entities import Dataset, Sample, Task
 from bottega_dataset.events import LabelsChanged, SamplesLabeled
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.intelligent import groups, shapes, suggestions
@@ -74,7 +74,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             total, rows = await intelligent.listing(session, dataset_id, wanted, task_name, page.offset, page.limit)
-            waiting = (await suggestions.unconfirmed(session, [found.dataset]))[dataset_id]
+            waiting = await _waiting(session, found.dataset)
             newest = await suggestions.newest_task(session, found.dataset)
         shown = [shapes.task(row, log=await _log(row), unconfirmed=waiting if row.id == newest else 0) for row in rows]
         return {"total_count": total, "tasks": shown, "exist_running_deploy_task": False}
@@ -84,7 +84,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             task = await _task(session, dataset_id, task_id)
-            waiting = (await suggestions.unconfirmed(session, [found.dataset]))[dataset_id]
+            waiting = await _waiting(session, found.dataset)
             newest = await suggestions.newest_task(session, found.dataset)
         return shapes.task(task, log=await _log(task), unconfirmed=waiting if task.id == newest else 0)
 
@@ -302,6 +302,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
 
     return routes
+
+
+async def _waiting(session: AsyncSession, dataset: Dataset) -> int:
+    """How many samples have suggestions nobody has confirmed."""
+    assert dataset.key is not None
+    return (await statistics.unconfirmed(session, [dataset.key]))[dataset.key]
 
 
 def _annotations(where: str, labels: Sequence[SampleLabelBody], kind: DatasetType, caller: Caller) -> list[Annotation]:

@@ -19,7 +19,7 @@ from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.intelligent.results import COEFFICIENT, HARD, REASONS
 from bottega_dataset.labeling import Author, Change, Outcome
 from bottega_dataset.query import SampleFilter, conditions, span
-from bottega_dataset.sample import UNLABELED, Annotation, BadSample, SampleRecord
+from bottega_dataset.sample import HUMAN, UNLABELED, Annotation, BadSample, SampleRecord
 
 BY_LEARNING, BY_MODEL = "modelarts/active-learning", "modelarts/pre-labeling"
 """Who annotated what a suggestion said (002 §2.3.2); the second is a model of the user's."""
@@ -127,20 +127,6 @@ async def get(session: AsyncSession, dataset: Dataset, sample_id: bytes) -> tupl
     return row, found
 
 
-async def unconfirmed(session: AsyncSession, datasets: Sequence[Dataset]) -> dict[str, int]:
-    """How many samples of datasets have suggestions that wait, by dataset id."""
-    found = {}
-    for dataset in datasets:
-        query = (
-            select(func.count())
-            .select_from(Suggestion)
-            .join(Sample, and_(col(Sample.key) == Suggestion.sample_key, col(Sample.labeled).is_(False)))
-            .where(col(Suggestion.sample_key).between(*span(dataset)), Suggestion.position == 0)
-        )
-        found[dataset.id] = (await session.exec(query)).one()
-    return found
-
-
 async def newest_task(session: AsyncSession, dataset: Dataset) -> str | None:
     """The task whose suggestions a dataset has, if it has any."""
     query = select(Suggestion.task_id).where(col(Suggestion.sample_key).between(*span(dataset))).limit(1)
@@ -184,7 +170,7 @@ async def confirm(
         annotations = said(suggested, kind, annotators[suggested[0].task_id], moment)
         if ident in corrections:
             annotations = [_kept(one, annotations) for one in corrections[ident]]
-            corrected += any(one.annotated_by not in (BY_LEARNING, BY_MODEL) for one in annotations)
+            corrected += any(one.annotated_by.startswith(HUMAN) for one in annotations)
         elif annotations:
             try:
                 record = SampleRecord(row.source, annotations, property=(row.extra or {}).get("property"))
@@ -241,8 +227,9 @@ def _content(one: Annotation) -> dict[str, Any]:
 
 
 async def _annotator(session: AsyncSession, task_id: str) -> str:
+    """Who said what the suggestions of a task say; an import's are by whatever program made the file."""
     task = await session.get(Task, task_id)
-    return BY_MODEL if task is not None and task.kind == "pre-label" else BY_LEARNING
+    return {"auto-label": BY_LEARNING, "pre-label": BY_MODEL}.get(task.kind if task else "", "auto")
 
 
 async def _rows(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) -> dict[bytes, Sample]:
