@@ -272,6 +272,27 @@ class Datasets:
         wanted = f"version '{version_name}'" if version_name else "published version"
         raise ApiFailure(404, "ModelArts.0104", f"dataset '{name}' has no {wanted}", "")
 
+    def compare(
+        self,
+        name: str,
+        version_name: str | None = None,
+        base_version_name: str | None = None,
+        *,
+        change: str | None = None,
+    ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+        """What is different in a version (by default the current one) from another (the one before it).
+
+        The counts of samples and the labels that changed; and the samples, each with its labels in both versions.
+
+        :param change: ``added``, ``removed`` or ``modified``: only such samples.
+        """
+        query: dict[str, Any] = {"version_id": self.version(name, version_name)["version_id"], "change": change}
+        if base_version_name:
+            query["base_version_id"] = self.version(name, base_version_name)["version_id"]
+        where = self._path(name) + "/versions/compare"
+        found = self._client.get(where, query | {"limit": 1})
+        return found, self._client.pages(where, "samples", query)
+
     def export(
         self,
         name: str,

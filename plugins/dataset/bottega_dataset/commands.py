@@ -20,6 +20,7 @@ from bottega_dataset.team.commands import team_tasks
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
 datasets.add_typer(team_tasks, name="team-tasks")
 labeling_commands.add_to(datasets)
+_SHOWN = 50
 _TYPES = {"image": 0, "text": 100}
 _COLUMNS = {
     "dataset_name": "name",
@@ -163,6 +164,35 @@ def publish(
     with _waiting(f"publish {name}"):
         shown = Datasets(connect()).publish(name, version, train_ratio=train, seed=seed)
     show(shown, ["version_name", "version_id", "total_sample_count", "annotated_sample_count", "manifest_path"])
+
+
+@datasets.command("compare")
+def compare(
+    name: str,
+    version: Annotated[str | None, typer.Argument(help="Name of a version (default: the current one).")] = None,
+    base: Annotated[
+        str | None, typer.Argument(help="The version to compare it with (default: the one before).")
+    ] = None,
+    change: Annotated[str | None, typer.Option(help="Only added, removed or modified samples.")] = None,
+) -> None:
+    """Show what is different between two versions: samples, and their labels in both."""
+    found, samples = Datasets(connect()).compare(name, version, base, change=change)
+    counts = ("add_sample_count", "deleted_sample_count", "modified_sample_count")
+    if OPTIONS.as_json:
+        show({k: v for k, v in found.items() if k != "samples"} | {"samples": list(samples)})
+        return
+    added, removed, modified = (found[key] for key in counts)
+    names = f"{found['base_version_name']} to {found['version_name']}"
+    note(f"{names}: {added} samples added, {removed} removed, {modified} modified")
+    if found["labels"]:
+        show(found["labels"], ["name", "change", "base_sample_count", "sample_count"], title="labels")
+    some = [
+        row | {side: ", ".join(one["name"] for one in row[side]) for side in ("base_labels", "labels")}
+        for row, _ in zip(samples, range(_SHOWN), strict=False)
+    ]
+    if some:
+        columns = ["sample_id", "change", "base_labels", "labels", "source"]
+        show(some, columns, title=f"samples (at most {_SHOWN})")
 
 
 @datasets.command("versions")

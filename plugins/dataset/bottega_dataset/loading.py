@@ -30,6 +30,8 @@ _SAID = ("label_key", "confidence", "hard", "annotated_by", "created_at", "prope
 _SAMPLES = f"INSERT INTO dataset_sample (key, dataset_key, sample_id, {', '.join(COLUMNS)}, added_at)"
 _ANNOTATIONS = f"INSERT INTO dataset_annotation (sample_key, position, {', '.join(_SAID)})"
 
+_BYTES = bytes(range(256))
+
 Place = tuple[int, int, int]
 """Where an annotation is: key of the sample, position there, index of what is said."""
 
@@ -156,7 +158,7 @@ class _Into(Protocol):
 
 def _values(chunk: Packed, dataset_key: int, start: int) -> dict[str, Any]:
     where = {"start": start, "dataset_key": dataset_key, "ids": chunk.ids, "rows": chunk.rows.decode()}
-    return {**where, "now": now_ms(), **chunk.constants}
+    return {"tails": chunk.tails, "bytes": _BYTES, **where, "now": now_ms(), **chunk.constants}
 
 
 class _Sqlite:
@@ -164,7 +166,12 @@ class _Sqlite:
         self._connection = connection
 
     async def samples(self, chunk: Packed, dataset_key: int, start: int) -> int:
+        source = "value" if len(chunk.varying) == 1 else "json_extract(value, '$[0]')"
+
         def column(name: str) -> str:
+            if name == "name" and chunk.tails:
+                # A byte as a number: where it stands among all bytes. That is cheaper than the name in the JSON.
+                return f"substr({source}, length({source}) + 2 - instr(:bytes, substr(:tails, key + 1, 1)))"
             if name not in chunk.varying:
                 return f":{name}"
             return "value" if len(chunk.varying) == 1 else f"json_extract(value, '$[{chunk.varying.index(name)}]')"
@@ -209,6 +216,9 @@ class _Postgres:
 
     async def samples(self, chunk: Packed, dataset_key: int, start: int) -> int:
         def column(name: str) -> str:
+            if name == "name" and chunk.tails:
+                source = column("source")
+                return f"right({source}, get_byte(%(tails)s::bytea, number::integer - 1))"
             kind = _TYPES.get(name, "text")
             if name not in chunk.varying:
                 return f"%({name})s::{kind}"

@@ -31,6 +31,8 @@ class Packed:
 
     `said` are the different annotations. `first` (a JSON array) has the index in `said` of each sample's first
     annotation or null, `further` sample, position and index of the others. `buckets` are those the samples lie in.
+    Where `tails` is not empty it has a byte for each sample: so many characters at the end of its source are its name,
+    which is then no column.
     """
 
     count: int
@@ -42,6 +44,7 @@ class Packed:
     first: bytes
     further: Sequence[tuple[int, int, int]]
     buckets: frozenset[str]
+    tails: bytes = b""
     removed: frozenset[int] = frozenset()
 
     def ids_of(self, number: int) -> bytes:
@@ -62,7 +65,10 @@ class Packed:
         for number, row in enumerate(orjson.loads(self.rows)):
             if number not in self.removed:
                 values = row if len(self.varying) != 1 else (row,)
-                yield number, {**self.constants, **dict(zip(self.varying, values, strict=True))}
+                found = {**self.constants, **dict(zip(self.varying, values, strict=True))}
+                if self.tails:
+                    found["name"] = found["source"][len(found["source"]) - self.tails[number] :]
+                yield number, found
 
     def annotations(self) -> dict[int, list[int]]:
         """The annotations of samples, as indices in `said`, by the samples' numbers."""
@@ -105,6 +111,7 @@ class Packed:
             orjson.dumps(first),
             further,
             self.buckets,
+            self.tails,
             removed,
         )
 
@@ -156,11 +163,16 @@ class Packer:
             constants["labeled"] = not unlabeled
         for name, values in self.sparse.items():
             columns[name] = [values.get(number, constants[name]) for number in range(count)]
-        both: tuple[tuple[str, list[Any]], ...] = (("name", self.names), ("usage", self.usages))
-        for name, found in both:
-            if count and found.count(found[0]) == count:
-                constants[name] = found[0]
-                del columns[name]
+        tails = b""
+        if self.names.count("") == count:
+            constants["name"] = ""
+            del columns["name"]
+        elif all(map(str.endswith, self.sources, self.names)) and max(map(len, self.names)) < 256:
+            tails = bytes(map(len, self.names))
+            del columns["name"]
+        if count and self.usages.count(self.usages[0]) == count:
+            constants["usage"] = self.usages[0]
+            del columns["usage"]
         varying = tuple(name for name in COLUMNS if name in columns)
         rows: Any = self.sources if len(varying) == 1 else list(zip(*(columns[n] for n in varying), strict=True))
         return Packed(
@@ -173,6 +185,7 @@ class Packer:
             orjson.dumps(self.first),
             self.further,
             frozenset(source.split("/", 3)[2] for source in self.sources if source.startswith("s3://")),
+            tails,
         )
 
 

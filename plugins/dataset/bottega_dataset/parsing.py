@@ -25,7 +25,6 @@ from bottega_dataset.sample import CONTENT, USAGES, BadSample, Choice, Problem, 
 SHOWN = 200
 """Characters of a bad line kept for the report."""
 _LENGTH = struct.Struct("<Q")
-_FIELDS = frozenset(("source", "annotation", "usage", "id"))
 _SAID_FIELDS = frozenset(("type", "name", "hard", "annotated-by", "creation-time", "confidence"))
 _USAGES: dict[Any, str | None] = {None: None, "": None, **{usage: usage for usage in USAGES}}
 
@@ -49,6 +48,7 @@ class Parser:
     path: str
     _packer: Packer = field(default_factory=Packer)
     _said: dict[tuple[Any, ...], Said] = field(default_factory=dict)
+    _buckets: set[str] = field(default_factory=set)
     _probe: SampleRecord = field(default_factory=lambda: SampleRecord(""))
 
     def __call__(self, block: bytes, number: int) -> Parsed:
@@ -57,17 +57,18 @@ class Parser:
         self._packer = packer = Packer()
         left_out = count = 0
         fast = self._fast if self.choice.everything else lambda data: False
+        has_nul, may_be_long = b"\\u0000" in block, len(block) > MAX_LINE
         for count, line in enumerate(block.removesuffix(b"\n").split(b"\n"), 1):
-            if not line.strip():
+            if not line or line.isspace():
                 continue
             try:
-                if len(line) > MAX_LINE:
+                if may_be_long and len(line) > MAX_LINE:
                     raise too_long()
                 try:
                     data = orjson.loads(line)
                 except orjson.JSONDecodeError as e:
                     raise BadSample(f"not a JSON object: {e}") from e
-                if b"\\u0000" in line:
+                if has_nul and b"\\u0000" in line:
                     refuse_nul(data)
                 if fast(data):
                     continue
@@ -87,13 +88,20 @@ class Parser:
     def _fast(self, data: Any) -> bool:
         """Take a line of the plain kind, of which nearly all are. False: it is another, or has a mistake."""
         try:
-            if type(data) is not dict or not data.keys() <= _FIELDS:
+            if type(data) is not dict:
                 return False
-            source, usage, given = data["source"], _USAGES[data.get("usage")], data.get("id")
-            if type(source) is not str:
+            source, found, given = data["source"], data.get("annotation"), data.get("id")
+            fields = 1 + ("annotation" in data) + ("usage" in data) + ("id" in data)
+            if type(source) is not str or fields != len(data):
                 return False
+            usage = _USAGES[data.get("usage")]
             if source.startswith("s3://"):
-                if not PLAIN.fullmatch(source) or "/." in source:
+                # A known bucket, and behind it nothing that a path must not have, or that needs a closer look.
+                if source[: source.index("/", 5)] not in self._buckets:
+                    if not PLAIN.fullmatch(source):
+                        return False
+                    self._buckets.add(source[: source.index("/", 5)])
+                if not source.isprintable() or "/." in source or source.find("//", 5) > 0 or source[-1] == "/":
                     return False
                 name = source[source.rindex("/") + 1 :]
             elif source.startswith(CONTENT) and given is None and not source[len(CONTENT) :].isspace():
@@ -107,7 +115,7 @@ class Parser:
                 return False
             self._probe.source = source
             self.kind.check_source(self._probe)
-            said = self._annotations(data.get("annotation"))
+            said = self._annotations(found)
         except (BadSample, KeyError, TypeError):
             return False
         if said is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import tempfile
 from array import array
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -14,7 +15,9 @@ from types import TracebackType
 from typing import Any
 
 import orjson
+import psycopg
 from sqlalchemy import Compiled, Select, bindparam, func, select, type_coerce
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 from sqlmodel import col
@@ -89,11 +92,14 @@ class _Reader:
         driver: Any = (await self._connection.get_raw_connection()).driver_connection
         values: Any = self._compiled.construct_params({"after": after})
         statement = str(self._compiled)
-        if self._connection.dialect.name == "sqlite":
-            names: Any = self._compiled.positiontup  # type: ignore[attr-defined]  # of compiled SQL only
-            return list(await driver.execute_fetchall(statement, [values[name] for name in names]))
-        cursor = await driver.execute(statement, values)
-        return list(await cursor.fetchall())
+        try:
+            if self._connection.dialect.name == "sqlite":
+                names: Any = self._compiled.positiontup  # type: ignore[attr-defined]  # of compiled SQL only
+                return list(await driver.execute_fetchall(statement, [values[name] for name in names]))
+            cursor = await driver.execute(statement, values)
+            return list(await cursor.fetchall())
+        except (sqlite3.Error, psycopg.Error) as e:  # as SQLAlchemy says it: what may pass is tried again
+            raise OperationalError(statement, values, e) from e
 
 
 def _query(dataset: Dataset, wanted: SampleFilter) -> Select[Any]:

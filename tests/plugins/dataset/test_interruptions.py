@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bottega.testing import wait_until
@@ -26,10 +27,13 @@ def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
 
 @pytest.fixture
 def manifest(platform: PlatformProcess) -> str:
-    """Texts with five labels; one line is none."""
+    """Texts with five labels; one line is none. It is long enough for a process of its own to read it."""
     lines = [
         json.dumps(
-            {"source": f"content://text {n}", "annotation": [{"type": "text_classification", "name": f"l{n % 5}"}]}
+            {
+                "source": f"content://text {n} {'x' * 150}",
+                "annotation": [{"type": "text_classification", "name": f"l{n % 5}"}],
+            }
         )
         for n in range(SIZE)
     ]
@@ -40,6 +44,13 @@ def manifest(platform: PlatformProcess) -> str:
     return "s3://a-bucket/long.manifest"
 
 
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_killed_while_importing_and_while_publishing(platform: PlatformProcess, manifest: str) -> None:
     datasets = Datasets(platform.client)
     ident = datasets.create("texts", "s3://a-bucket/out/", dataset_type=100)["dataset_id"]
@@ -48,9 +59,10 @@ def test_killed_while_importing_and_while_publishing(platform: PlatformProcess, 
     task = platform.client.post(f"{where}/import-tasks", request)["task_id"]
     for reached in (2000, 15_000):
         wait_until(lambda n=reached: platform.client.get(f"{where}/import-tasks/{task}")["imported_sample_count"] > n)  # type: ignore[misc]
+        beside = [p for p in psutil.Process(platform.pid).children() if any("parsing" in word for word in p.cmdline())]
         platform.kill()
+        wait_until(lambda some=beside: all(map(ended, some)))  # type: ignore[misc]
         platform.start()
-        assert platform.client.get(f"{where}/import-tasks/{task}")["status"] == "RUNNING"
     done = datasets.wait_import("texts", task)
     assert (done["imported_sample_count"], done["known_sample_count"], done["problem_count"]) == (SIZE - 1, 0, 1)
     stats = datasets.statistics("texts")
