@@ -7,9 +7,12 @@ import json
 import wave
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from onnx import TensorProto, helper
 from PIL import Image, ImageDraw
 
 from bottega.testing import RunningPlatform
@@ -20,6 +23,7 @@ from bottega_dataset.learners.object_detection import ObjectDetectionLearner
 from bottega_dataset.learners.sound import SoundLearner
 from bottega_dataset.learners.table import TableLearner
 from bottega_dataset.learners.text import TextLearner
+from bottega_dataset.learning.backbone import CannotExtract
 from bottega_dataset.sample import Annotation, SampleRecord
 
 LABELED, UNLABELED = 8, 10
@@ -187,3 +191,33 @@ class TestObjectDetection(LearnerContract):
             places = {a.name: np.array((a.property or {})["@modelarts:feature"]) for a in truth}
             for one in found:
                 assert np.abs(np.array((one.property or {})["@modelarts:feature"]) - places[one.name]).max() <= 7
+
+
+def mean_of_colors(kind: str, folder: Path) -> str:
+    """A feature extractor whose features are the means of the three colors."""
+    if kind == "onnx":
+        graph = helper.make_graph(
+            [helper.make_node("GlobalAveragePool", ["x"], ["y"])],
+            "means",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 1, 1])],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9)
+        (folder / "means.onnx").write_bytes(model.SerializeToString())
+        return str(folder / "means.onnx")
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.AdaptiveAvgPool2d(1)), folder / "means.pt")
+    return str(folder / "means.pt")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_the_operators_own_backbone_gives_the_features(kind: str, tmp_path: Path) -> None:
+    colors = [(255, 0, 0), (0, 51, 102)]
+    learner = ImageLearner()
+    record = SampleRecord("s3://bucket/a.png")
+    opened = [learner.open(record, png(np.full((20, 30, 3), color))) for color in colors]
+    found = learner.features(opened, mean_of_colors(kind, tmp_path))
+    assert np.allclose(found, np.array(colors) / 255, atol=1e-3)
+    with pytest.raises(CannotExtract, match="is not a file on this machine"):
+        learner.features(opened, str(tmp_path / "none.onnx"))
