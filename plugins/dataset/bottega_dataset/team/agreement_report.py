@@ -20,6 +20,7 @@ from bottega_dataset.team.agreement import classes, cohen_kappa, fleiss_kappa, k
 from bottega_dataset.team.entities import TeamItem, TeamTask, Worker
 from bottega_dataset.team.items import unpack
 
+_AT_ONCE = 1000
 _METHODS = {"class": "kappa", "iou": "iou", "span": "span_f1", "text": "word_f1"}
 Said = dict[str, list[Annotation]]
 """What each worker says of a sample, by the workers' ids."""
@@ -85,12 +86,13 @@ async def _compared(session: AsyncSession, task: TeamTask, *keys: int) -> AsyncI
     if keys:
         query = query.where(col(TeamItem.sample_key).in_(keys))
     present, said = -1, Said()
-    async for sample, worker, labels in await session.stream(query):
-        if sample != present:
-            if len(said) > 1:
-                yield present, said
-            present, said = sample, {}
-        said[worker] = unpack(labels)
+    async for some in (await session.stream(query)).partitions(_AT_ONCE):
+        for sample, worker, labels in some:
+            if sample != present:
+                if len(said) > 1:
+                    yield present, said
+                present, said = sample, {}
+            said[worker] = unpack(labels)
     if len(said) > 1:
         yield present, said
 

@@ -16,6 +16,7 @@ from bottega_dataset.team.entities import ACCEPTED, REJECTED, UNCHECK, UNLABELED
 from bottega_dataset.team.items import SAMPLED, STATES, ItemFilter
 
 SCORES = {"A": 4, "B": 3, "C": 2, "D": 1}
+_AT_ONCE = 1000
 Keys = tuple[int, int]
 """Of a task and a worker."""
 
@@ -106,10 +107,11 @@ async def label_counts(
     if wanted.sample is not None:
         query = query.join(Sample, col(Sample.key) == TeamItem.sample_key)
     rows = await session.stream(query)
-    async for worker, labels in rows:
-        for name, number in Counter(one["name"] for one in labels or ()).items():
-            count, samples = found[worker].get(name, (0, 0))
-            found[worker][name] = (count + number, samples + 1)
+    async for some in rows.partitions(_AT_ONCE):
+        for worker, labels in some:
+            for name, number in Counter(one["name"] for one in labels or ()).items():
+                count, samples = found[worker].get(name, (0, 0))
+                found[worker][name] = (count + number, samples + 1)
     return found
 
 
