@@ -294,12 +294,11 @@ class ExporterContract:
     @staticmethod
     def _said(datasets: Datasets, name: str) -> list[tuple[str, Any]]:
         """What is said of each sample, named by its text or by the last part of its object's name."""
-        path = datasets.export(name, datasets.get(name)["work_path"])["manifest_path"]
         found = [
             (
-                record.source if record.is_text else record.source.rpartition("/")[2],
-                [(a.type, a.name, a.property, a.id, a.confidence) for a in record.annotations],
+                (sample["sample_data"] or [sample["sample_name"]])[0],
+                [(one["type"], one["name"], one["property"], one.get("score")) for one in sample["labels"]],
             )
-            for record in datasets.read_manifest(path)
+            for sample in datasets.samples(name)
         ]
-        return sorted(found, key=lambda one: one[0])
+        return sorted(found, key=lambda one: str(one[0]))

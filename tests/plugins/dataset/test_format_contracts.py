@@ -102,16 +102,6 @@ class TestYoloDetection(OfImages):
         return CIRCLE, BOX  # a box with a confidence
 
 
-class TestYoloSegmentation(OfImages):
-    export_format, code = "yolo", 3
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        return [AREA], [AREA, AREA]
-
-    def misfitting(self) -> Sequence[Annotation]:
-        return [MASK]
-
-
 class TestReadingYolo(ImporterContract):
     import_type, code, many = "yolo", 1, 250
 
@@ -130,13 +120,6 @@ class TestVocDetection(OfImages):
 
     def annotations(self) -> Sequence[Sequence[Annotation]]:
         return [BOX, VOC], [POLYGON, CIRCLE], []
-
-
-class TestVocSegmentation(OfImages):
-    export_format, code = "voc", 3
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        return [AREA], [MASK, AREA]
 
 
 class TestReadingVoc(ImporterContract):
@@ -165,33 +148,12 @@ class TestLabelStudioDetection(OfImages):
         return [shape("object_detection", "cat", "line", [[1, 2], [3, 4]])]
 
 
-class TestLabelStudioSegmentation(OfImages):
-    export_format, reads, code = "label-studio", "tasks.json", 3
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        # 10 pixels outside, 20 inside, the rest outside, as COCO compresses them.
-        mask = {"size": [80, 100], "counts": ":d0Ri7"}
-        return [AREA], [Annotation("image_segmentation", "cat", {"@modelarts:mask": mask})]
-
-
 class OfTexts(ExporterContract):
     said: Sequence[Sequence[Annotation]]
 
     def samples(self, folder: str) -> Sequence[SampleRecord]:
         texts = ("Tom likes Ann, and Ann Tom.", "Ann", 'a "quoted", 中文 text; with = signs', "nobody")
         return [SampleRecord(f"content://{text}", [*one]) for text, one in zip(texts, self.said, strict=False)]
-
-
-class TestLabelStudioTexts(OfTexts):
-    export_format, reads, code = "label-studio", "tasks.json", 100
-    said = (
-        [
-            Annotation("text_classification", "fine", confidence=0.5),
-            Annotation("text_classification", "long", hard=True),
-        ],
-        [],
-        [Annotation("text_classification", "fine")],
-    )
 
 
 class TestLabelStudioTriplets(OfTexts):
@@ -231,14 +193,6 @@ class TestReadingLabelStudio(ImporterContract):
         return {"tasks.json": json.dumps([*tasks, *[{"data": {}}] * flaws]).encode()}
 
 
-class TestCvatClassification(OfImages):
-    export_format, reads, code = "cvat", "annotations.xml", 0
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        cat = Annotation("image_classification", "cat", {"color": '<white> & "3"', "age": "3", "legs": 4}, hard=True)
-        return [cat, Annotation("image_classification", "dog", confidence=0.5)], []
-
-
 class TestCvatDetection(OfImages):
     export_format, reads = "cvat", "annotations.xml"
 
@@ -246,14 +200,6 @@ class TestCvatDetection(OfImages):
         line = shape("object_detection", "cat", "dashed", [[1, 2], [3.5, 4]])
         line.property = {**(line.property or {}), "@modelarts:occluded": 1}
         return [BOX, POLYGON], [CIRCLE, line], [shape("object_detection", "cat", "point", [[3, 4]])], []
-
-
-class TestCvatSegmentation(OfImages):
-    export_format, reads, code = "cvat", "annotations.xml", 3
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        mask = {"size": [80, 100], "counts": ":d0Ri7"}
-        return [AREA], [Annotation("image_segmentation", "cat", {"@modelarts:mask": mask})]
 
 
 class TestReadingCvat(ImporterContract):
@@ -318,10 +264,6 @@ class TestParquetSegmentation(OfImages):
         return [SampleRecord(folder + "missing.png")]
 
 
-class TestParquetTriplets(TestLabelStudioTriplets):
-    export_format, reads = "parquet", "data/"
-
-
 class TestReadingParquet(ImporterContract):
     import_type, code, path = "parquet", 100, "a.parquet"
 
@@ -366,13 +308,6 @@ class TestFolderOfImages(OfImages):
     def misfits(self, folder: str) -> Sequence[SampleRecord]:
         both = [Annotation("image_classification", "cat"), Annotation("image_classification", "dog")]
         return [SampleRecord(folder + "d.png", both), SampleRecord(folder + "missing.png")]
-
-
-class TestFolderOfBoxes(OfImages):
-    export_format = "dir"
-
-    def annotations(self) -> Sequence[Sequence[Annotation]]:
-        return [BOX, VOC], [POLYGON, CIRCLE], []
 
 
 class TestFolderOfTexts(OfTexts):
