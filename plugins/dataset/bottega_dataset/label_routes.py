@@ -12,7 +12,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import history, labels, removal, samples, shapes
+from bottega_dataset import history, labels, removal, samples, shapes, versions
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.events import LabelsChanged, SamplesDeleted
 from bottega_dataset.extension_points import DatasetType
@@ -45,14 +45,18 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     @routes.get(_LABELS)
     async def list_labels(
         dataset_id: str,
+        version_id: str | None = None,
         page: Page = paging(default=100_000, maximum=100_000),
         caller: Caller = requires("modelarts:dataset:listLabels", _DATASET),
     ) -> Any:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-            rows = await labels.of_dataset(session, found.dataset)
-        some = rows[page.offset : page.offset + page.limit]
-        return {"total_number": len(rows), "labels": [labels.shape(row) for row in some]}
+            if version_id is None:
+                shown = [labels.shape(row) for row in await labels.of_dataset(session, found.dataset)]
+            else:
+                stats = (await versions.get(session, found.dataset, version_id)).label_stats
+                shown = [{k: v for k, v in one.items() if k not in ("count", "sample_count")} for one in stats]
+        return {"total_number": len(shown), "labels": shown[page.offset : page.offset + page.limit]}
 
     @routes.put(_LABELS)
     async def change_labels(

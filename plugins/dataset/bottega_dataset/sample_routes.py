@@ -39,6 +39,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         dataset_id: str,
         sample_state: str | None = None,
         label_name: str | None = None,
+        label_type: int | None = None,
+        sample_type: int | None = None,
         low_score: float | None = Query(None, ge=0, le=1),
         high_score: float | None = Query(None, ge=0, le=1),
         search_conditions: str | None = None,
@@ -70,6 +72,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             dataset, kind = found.dataset, kinds.of(found.dataset.dataset_type)
+            if label_type not in (None, kind.code) or sample_type not in (None, kind.sample_type):
+                return {"samples": [], "next_cursor": None, "sample_count": 0, "sample_count_exact": True}
             if filter_id:
                 wanted = applied(await saved_filter(session, dataset, filter_id), wanted)
             after = _key_of(dataset, cursor) if cursor else None

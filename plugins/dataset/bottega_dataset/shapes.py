@@ -419,7 +419,8 @@ def export_task(task: Task) -> dict[str, Any]:
         "export_format": params.get("export_format"),
         "version_format": params.get("version_format"),
         "version_id": params.get("version_id"),
-        "export_params": {name: params[name] for name in ExportParams.model_fields if name in params},
+        "export_params": {name: params[name] for name in ExportParams.model_fields if name in params}
+        | ({"train_sample_ratio": f"{params['train_sample_ratio']:.2f}"} if "train_sample_ratio" in params else {}),
         "progress": round(task.progress * 100, 2),
         "finished_sample_count": counts.get("written", 0),
         "left_out_sample_count": counts.get("left_out", 0),

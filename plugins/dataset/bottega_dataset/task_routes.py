@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from sqlmodel import col
 
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
@@ -166,12 +167,14 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     @routes.get(_EXPORTS)
     async def list_exports(
         dataset_id: str,
+        export_type: int | None = None,
         page: Page = paging(maximum=100),
         caller: Caller = requires("modelarts:dataset:listExports", _DATASET),
     ) -> Any:
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
-            total, rows = await tasks.listing(session, "export", dataset_id, page.offset, page.limit)
+            also = [] if export_type is None else [col(Task.params)["export_type"].as_integer() == export_type]
+            total, rows = await tasks.listing(session, "export", dataset_id, page.offset, page.limit, *also)
         return {"total_count": total, "export_tasks": [shapes.export_task(row) for row in rows]}
 
     @routes.get(_EXPORTS + "/{task_id}")

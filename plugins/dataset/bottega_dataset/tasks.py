@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, insert, update
+from sqlalchemy import ColumnElement, delete, func, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
@@ -51,10 +51,10 @@ async def get(session: AsyncSession, kind: str, dataset_id: str, task_id: str) -
 
 
 async def listing(
-    session: AsyncSession, kind: str, dataset_id: str, offset: int, limit: int
+    session: AsyncSession, kind: str, dataset_id: str, offset: int, limit: int, *also: ColumnElement[bool]
 ) -> tuple[int, Sequence[Task]]:
-    """The number of a dataset's tasks of a kind, and some of them, the newest first."""
-    chosen = (Task.kind == kind, Task.dataset_id == dataset_id)
+    """The number of a dataset's tasks of a kind (and of which `also` holds), and some of them, the newest first."""
+    chosen = (col(Task.kind) == kind, col(Task.dataset_id) == dataset_id, *also)
     total = (await session.exec(select(func.count()).select_from(Task).where(*chosen))).one()
     order = (col(Task.created_at).desc(), col(Task.id).desc())
     rows = await session.exec(select(Task).where(*chosen).order_by(*order).offset(offset).limit(limit))
