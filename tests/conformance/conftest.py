@@ -10,19 +10,54 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance import reference
 
+from bottega.client import Client
 from bottega.errors import NotSupported
-from bottega.testing import RunningPlatform, Tenant
+from bottega.testing import RunningPlatform, Tenant, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 WORKS, MISSING = "works", "missing"
+BROKEN = "its resource works; the method itself fails in the client (KeyError), before it sends anything"
+
+
+def of_the_vendors_client(client: str) -> dict[str, str]:
+    """Each operation of an installed client, with its method and path."""
+    module, _, name = client.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    found = {}
+    for attribute in dir(cls):
+        operation = re.fullmatch(r"_(\w+)_http_info", attribute)
+        if operation:
+            source = inspect.getsource(getattr(cls, attribute))
+            method, path = (re.search(rf'"{k}": "(.*?)"', source) for k in ("method", "resource_path"))
+            assert method is not None
+            assert path is not None
+            found[operation[1]] = f"{method[1]} {path[1]}"
+    return found
+
+
+def of_the_openstack_client(client: str) -> dict[str, str]:
+    """Each method of a proxy of ``otcextensions``, with the path of the resource it is about."""
+    module = importlib.import_module(client.rpartition(".")[0] + "._proxy")
+    found = {}
+    for name, method in vars(module.Proxy).items():
+        if not name.startswith("_") and callable(method):
+            kind = re.findall(r"(_\w+)\.([A-Z]\w+)", inspect.getsource(method))[-1]
+            found[name] = str(getattr(getattr(module, kind[0]), kind[1]).base_path)
+    return found
+
+
+def of_the_reference(_: str) -> dict[str, str]:
+    """Each documented operation of data management by its title."""
+    return {one.title: one.call for one in reference.operations()}
 
 
 @dataclass
@@ -32,23 +67,13 @@ class Table:
     title: str
     client: str
     only: str = ""
+    listed: Callable[[str], dict[str, str]] = of_the_vendors_client
     outcomes: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def operations(self) -> dict[str, str]:
-        """Each operation's name with its method and path, as the installed client has them."""
-        module, _, name = self.client.rpartition(".")
-        cls = getattr(importlib.import_module(module), name)
-        found = {}
-        for attribute in dir(cls):
-            operation = re.fullmatch(r"_(\w+)_http_info", attribute)
-            if operation:
-                source = inspect.getsource(getattr(cls, attribute))
-                method, path = (re.search(rf'"{k}": "(.*?)"', source) for k in ("method", "resource_path"))
-                assert method is not None
-                assert path is not None
-                found[operation[1]] = f"{method[1]} {path[1]}"
-        return {name: call for name, call in found.items() if re.search(self.only, call)}
+        """Each operation's name with its method and path."""
+        return {name: call for name, call in self.listed(self.client).items() if re.search(self.only, call)}
 
     @property
     def rows(self) -> dict[str, tuple[str, str]]:
@@ -57,10 +82,11 @@ class Table:
     @property
     def text(self) -> str:
         outcomes = [outcome for _, outcome in self.rows.values()]
-        works, missing = outcomes.count(WORKS), outcomes.count(MISSING)
-        refused = len(outcomes) - works - missing
+        works, missing, broken = outcomes.count(WORKS), outcomes.count(MISSING), outcomes.count(BROKEN)
+        refused = len(outcomes) - works - missing - broken
+        at_fault = f" {broken} fail in the client," if broken else ""
         lines = [
-            f"{len(outcomes)} operations: {works} work, {refused} are not supported, {missing} are missing.",
+            f"{len(outcomes)} operations: {works} work,{at_fault} {refused} are not supported, {missing} are missing.",
             "",
             "| Operation | Call | Here |",
             "|---|---|---|",
@@ -85,6 +111,8 @@ TABLES = [
         r"|/(notebooks|modelarts-service-v2|modelarts-training-job)(/{\w+})?/(tags|resource-instances)\b",
     ),
     Table("cts", "huaweicloudsdkcts.v3.CtsClient"),
+    Table("otc-modelartsv2", "otcextensions.sdk.modelartsv2.v2.Proxy", listed=of_the_openstack_client),
+    Table("data-management", "rest_api", listed=of_the_reference),
 ]
 
 
@@ -98,10 +126,11 @@ class Recording:
     def __getattr__(self, operation: str) -> Any:
         method = getattr(self._client, operation)
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             key = (self._name, operation)
             try:
-                answer = method(*arguments)
+                answer = method(*arguments, **named)
+                answer = list(answer) if inspect.isgenerator(answer) else answer
             except Exception as e:  # whatever the client raises goes on to the test; a refusal may mean something
                 if getattr(e, "error_code", None) == NotSupported.code:
                     self._seen.setdefault(key, f"not supported: {getattr(e, 'error_msg', '')}")
@@ -109,19 +138,69 @@ class Recording:
             self._seen[key] = WORKS
             return answer
 
-        return call if hasattr(type(self._client), f"_{operation}_http_info") else method
+        kind = type(self._client)
+        return call if hasattr(kind, f"_{operation}_http_info") or operation in vars(kind) else method
 
 
 @pytest.fixture
-def operations(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Any]]:
-    """``operations(client)`` is the same client, with its calls recorded for the tables."""
+def seen(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], str]]:
+    """What became of operations, by client and name; it counts when the test passes."""
     seen: dict[tuple[str, str], str] = {}
-    yield lambda client: Recording(client, seen)
+    yield seen
     if request.node.stash.get(PASSED, False):
         for table in TABLES:
             for (client, operation), outcome in seen.items():
                 if client == table.client and table.outcomes.get(operation) != WORKS:
                     table.outcomes[operation] = outcome
+
+
+@pytest.fixture
+def by_resource(seen: dict[tuple[str, str], str]) -> Callable[..., None]:
+    """``by_resource(client, *names)`` notes methods that fail in a client, and whose resources were called instead."""
+    return lambda client, *methods: seen.update({(client, one): BROKEN for one in methods})
+
+
+@pytest.fixture
+def operations(seen: dict[tuple[str, str], str]) -> Callable[[Any], Any]:
+    """``operations(client)`` is the same client, with its calls recorded for the tables."""
+    return lambda client: Recording(client, seen)
+
+
+class Documented:
+    """A client whose every call is one of the reference, whose answer has documented types, and is recorded."""
+
+    def __init__(self, client: Client, seen: dict[tuple[str, str], str]) -> None:
+        self._client, self._seen = client, seen
+        self.fields: dict[str, set[str]] = {}
+
+    def call(self, title: str, body: Any = None, query: Mapping[str, Any] | None = None, **path: Any) -> Any:
+        """Call the operation of this title. Raises ApiFailure when it is refused."""
+        (operation,) = (one for one in reference.operations() if one.title == title)
+        url = re.sub(r"{(?!project_id)(\w+)}", lambda found: path[found[1]], operation.path)
+        response = self._client.request(operation.method, url, json=body, params=query)
+        answer = response.json() if response.content else {}
+        wrong = list(reference.wrong(answer, operation.answer, operation.answer_models))
+        assert wrong == [], f"{title}: {wrong}"
+        self.fields.setdefault(title, set()).update(
+            reference.given(answer, operation.answer, operation.answer_models, "answer")
+        )
+        self._seen["rest_api", title] = WORKS
+        return answer
+
+    def until(self, title: str, reached: Callable[[Any], bool], **path: Any) -> Any:
+        """The answer to an operation once it is as wanted."""
+
+        def ask() -> Any:
+            answer = self.call(title, **path)
+            return answer if reached(answer) else None
+
+        return wait_until(ask, 120)
+
+
+@pytest.fixture
+def documented(tenant: Tenant, seen: dict[tuple[str, str], str]) -> Documented:
+    """An account's own client for the documented operations of data management."""
+    return Documented(tenant.client, seen)
 
 
 class Iam:
