@@ -14,6 +14,7 @@ from bottega.platform import Platform
 from bottega_dataset import datasets, exports, imports, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
+from bottega_dataset.export_shapes import export_task
 from bottega_dataset.export_staging import filters
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.planner import EXPORT, IMPORT, export_paths, plan_export, plan_import
@@ -157,12 +158,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.transaction() as tx:
             task = _task("export", caller, dataset_id, params)
             await tasks.request(tx, task)
-        return shapes.export_task(task)
+        return export_task(task)
 
     @routes.post(_EXPORTS + "/{task_id}/stop")
     async def stop_export(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
         """What was written is removed."""
-        return shapes.export_task(await stopped("export", dataset_id, task_id, caller))
+        return export_task(await stopped("export", dataset_id, task_id, caller))
 
     @routes.get(_EXPORTS)
     async def list_exports(
@@ -175,7 +176,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             await service.get(session, caller.project_id, dataset_id)
             also = [] if export_type is None else [col(Task.params)["export_type"].as_integer() == export_type]
             total, rows = await tasks.listing(session, "export", dataset_id, page.offset, page.limit, *also)
-        return {"total_count": total, "export_tasks": [shapes.export_task(row) for row in rows]}
+        return {"total_count": total, "export_tasks": [export_task(row) for row in rows]}
 
     @routes.get(_EXPORTS + "/{task_id}")
     async def show_export(
@@ -183,7 +184,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     ) -> Any:
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
-            return shapes.export_task(await tasks.get(session, "export", dataset_id, task_id))
+            return export_task(await tasks.get(session, "export", dataset_id, task_id))
 
     @routes.get(_EXPORTS + "/{task_id}/problems")
     async def export_problems(
