@@ -92,7 +92,7 @@ def label_studio(place: Path) -> Iterator[httpx.Client]:
         try:
             headers = {"Authorization": f"Token {TOKEN}"}
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=1800) as client:
-                deadline = time.monotonic() + 180
+                deadline = time.monotonic() + 900  # its migrations take a while
                 while True:
                     try:
                         if client.get("/api/projects/").status_code == 200:
