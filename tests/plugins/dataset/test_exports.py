@@ -84,7 +84,7 @@ def test_into_a_new_dataset_with_copies_and_a_version(
         ratio_sample_usage=True,
         train_sample_ratio="0.75",
     )
-    assert new["data_sources"] == [{"data_type": 0, "data_path": f"/{bucket}/dogs/"}]
+    assert [one["data_path"] for one in new["data_sources"]] == [f"/{bucket}/dogs/"]
     assert {one["name"] for one in new["labels"]} == {"Cat", "Dog", "Bird"}
     found = list(datasets.samples("dogs"))
     assert [(s["source"], s["labels"][0]["name"]) for s in found] == [
