@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conformance import reference
 
 from bottega.client import Client
 from bottega.errors import NotSupported
 from bottega.testing import RunningPlatform, Tenant, wait_until
+
+from . import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 WORKS, MISSING = "works", "missing"

@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from tests.conformance import reference
-from tests.conformance.conftest import Documented
-from tests.conformance.reference import Operation
 
 from bottega.client import ApiFailure
 from bottega.testing import RunningPlatform, Tenant
+
+from . import reference
+from .conftest import Documented
+from .reference import Operation
 
 
 def picture(red: int) -> bytes:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conformance.conftest import Documented
 
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega.testing.mailbox import Mailbox
 from bottega_dataset.client import Datasets
+
+from .conftest import Documented
 
 ANN, BEN, REX = "ann@labels.example", "ben@labels.example", "rex@labels.example"
 

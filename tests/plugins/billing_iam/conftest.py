@@ -260,3 +260,16 @@ def account(paying: RunningPlatform) -> Iterator[Account]:
 def account_of() -> type[Account]:
     """A fresh account of a platform of the test's own."""
     return Account
+
+
+@pytest.fixture
+def moved() -> Iterator[Callable[[int], None]]:
+    """Move the platform's clock by some milliseconds; it goes back at the end."""
+    steps: list[int] = []
+
+    def move(by_ms: int) -> None:
+        move_clock(by_ms)
+        steps.append(by_ms)
+
+    yield move
+    move_clock(-sum(steps))

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,28 +19,13 @@ from huaweicloudsdkiam.v3 import IamClient, model
 from huaweicloudsdkmodelarts.v1 import ListNotebooksRequest, ModelArtsClient
 
 from bottega import signing
-from bottega.context import move_clock, now_ms
+from bottega.context import now_ms
 from bottega.entities import Agency, Policy, PolicyGrant, User
 from bottega.testing import RunningPlatform, Tenant
-from bottega.tokens import TokenRevoked
-from bottega.urn import Urn
 
 PATH = "/v3.0/OS-CREDENTIAL/securitytokens"
 LIST = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["modelarts:notebook:list"]}]}
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def moved() -> Iterator[Callable[[int], None]]:
-    """Move the platform's clock by some milliseconds; it goes back at the end."""
-    steps: list[int] = []
-
-    def move(by_ms: int) -> None:
-        move_clock(by_ms)
-        steps.append(by_ms)
-
-    yield move
-    move_clock(-sum(steps))
 
 
 def iam(tenant: Tenant) -> Any:
@@ -401,43 +386,6 @@ def test_a_token_may_stand_in_the_body(running: RunningPlatform, tenant: Tenant)
     body["auth"]["identity"]["token"]["id"] = f"{token}x"  # type: ignore[index]  # a nested literal
     assert httpx.post(running.url + PATH, json=body).status_code == 401
     assert httpx.post(running.url + PATH, content=b"[[[").status_code == 401
-
-
-@pytest.mark.parametrize("end", ["the token is over", "the user is disabled", "the token is revoked"])
-def test_following_events_ends_with_the_credential(
-    running: RunningPlatform, tenant: Tenant, moved: Callable[[int], None], end: str
-) -> None:
-    platform = running.platform()
-    follower = {"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["bottega:event:subscribe"]}]}
-    user = tenant.user([follower])
-    token = platform.identity.issue_token(running.run(platform.identity.principal(user.user_id)), 600)
-
-    async def tell(name: str) -> None:
-        async with platform.database.transaction() as tx:
-            event = TokenRevoked(account_id=tenant.account_id, user_id=user.user_id, token_id=name)
-            tx.speaking_as("core").emit(event, Urn("core", tenant.project_id, "user", name))
-
-    async def disable() -> None:
-        async with platform.database.transaction() as tx:
-            row = await tx.session.get_one(User, user.user_id)
-            row.enabled = False
-            tx.session.add(row)
-        platform.identity.invalidate()
-
-    running.run(tell("before"))
-    url = f"{running.url}/v1/{tenant.project_id}/events?since=0"
-    with httpx.stream("GET", url, headers={"X-Auth-Token": token}, timeout=20) as answer:
-        lines = answer.iter_lines()
-        assert any('"before"' in line for line in lines)
-        if end == "the user is disabled":
-            running.run(disable())
-        elif end == "the token is revoked":
-            revoking = {"X-Auth-Token": token, "X-Subject-Token": token}
-            assert httpx.delete(f"{running.url}/v3/auth/tokens", headers=revoking).status_code == 204
-        else:
-            moved(601_000)
-        running.run(tell("after"))
-        assert '"after"' not in "".join(lines)
 
 
 def test_nats_credentials_do_not_outlive_or_exceed_it(running: RunningPlatform, tenant: Tenant) -> None:
