@@ -31,6 +31,7 @@ PLAIN_BINARY = {
     "audit_batch_account.members",
     "core_outbox.payload",
     "dataset_sample.sample_id",
+    "dataset_signature.bits",
     "notify_webhook_dead_letter.payload",
     "notify_webhook_delivery.payload",
 }

@@ -140,7 +140,7 @@ def test_hours_are_settled_from_the_balance_and_the_time_in_arrears_is_owed(acco
     wait_until(lambda: account.balance()["balance"] == "-0.500000")
     account.recharge("0.45")
     assert account.balance()["standing"] == "arrears"
-    assert account.balance()["arrears"]["state"] == "retention"
+    wait_until(lambda: account.balance()["arrears"]["state"] == "retention")
     owed = Decimal("0.05") + Decimal(account.balance()["unsettled"])
     assert account.recharge("0.05")["account"]["standing"] == "arrears"  # the running hour is owed as well
     answer = account.recharge(str(owed))

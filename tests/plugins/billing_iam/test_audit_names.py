@@ -14,17 +14,7 @@ from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.audit.trace_names import trace_names
 
 NOT_YET = {
-    "data is not synchronized, labeled by machine or grouped yet": (
-        "syncDataSource createAutoLabelingTask createAutoGroupingTask createAutoDeployTask stopTask"
-    ),
-    "samples come by imports only": "uploadSamples",
-    "there is no team labeling yet": (
-        "createWorkforceTask deleteWorkforceTask startWorkforceSamplingTask updateWorkforceSamplingTask acceptSamples "
-        "sendEmails startWorkforceTask updateWorkforceTask updateWorkforceTaskSamples reviewSamples createWorker "
-        "updateWorker deleteWorker batchDeleteWorker createWorkforce updateWorkforce deleteWorkforce "
-        "workerLoginLabelConsole workerLogoutLabelConsole workerChangePassword workerForgetPassword "
-        "workerResetPassword"
-    ),
+    "nothing trains and deploys by itself yet": "createAutoDeployTask",
     "there is no CodeLab": "deleteNotebookApp updateNotebookApp",
     "jobs have no versions, saved configurations or visualization jobs yet": (
         "createModelArtsTrainVersion deleteModelArtsTrainVersion createModelArtsTrainConfig "
@@ -42,7 +32,10 @@ NOT_YET = {
         "cancel_like_content publish_activity regist_activity update_user"
     ),
 }
-BY_BODY = {"startOrStopService": "PUT /v1/{project_id}/services/{service_id}"}
+BY_BODY = {
+    "startOrStopService": "PUT /v1/{project_id}/services/{service_id}",
+    "createAutoGroupingTask": "POST /v2/{project_id}/datasets/{dataset_id}/tasks",
+}
 """Names that a route gives to a call only when it has read its body."""
 
 
@@ -76,7 +69,8 @@ def test_every_route_records_its_name_and_resource_type(running: RunningPlatform
         path = re.sub(r"{([^}:]+)(:[^}]*)?}", "00000000-0000-4000-8000-000000000000", path)
         with pytest.raises(ApiFailure) as failure:
             nobody.client.request(method, path, json={} if method in ("POST", "PUT", "PATCH") else None)
-        if failure.value.status != 401:  # a link with a code of its own does not know who calls
+        # A link with a code of its own, and a login that has not succeeded, do not know who calls.
+        if failure.value.status != 401 and route.requirement is not None:
             called.append((failure.value.request_id, name, method, path))
     assert len(called) > 25
 

@@ -36,7 +36,8 @@ def test_created_with_labels_and_shown(client: Client, tenant: Tenant, bucket: s
     assert shown["dataset_name"] == "animals"
     assert shown["dataset_type"] == 0
     assert shown["description"] == "pets of the office"
-    assert shown["data_sources"] == [{"data_type": 0, "data_path": f"/{bucket}/input/"}]
+    (shown_source,) = shown["data_sources"]
+    assert (shown_source["data_type"], shown_source["data_path"]) == (0, f"/{bucket}/input/")
     assert shown["work_path"] == f"/{bucket}/output/"
     assert shown["labels"] == [{**label, "type": 0, "attributes": []}]
     assert shown["total_sample_count"] == 0

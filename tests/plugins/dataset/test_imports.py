@@ -239,7 +239,7 @@ def test_refused_before_anything_happens(
         ({"import_path": f"/{foreign}/x/"}, 403, "not one of yours"),
         ({"import_path": f"/{bucket}/folder/", "import_type": "manifest"}, 400, "is a folder"),
         ({"import_path": f"/{bucket}/missing.manifest", "import_type": "manifest"}, 404, "missing.manifest"),
-        ({"import_path": f"/{bucket}/x/", "import_type": "coco"}, 400, "those take: cvat, dir"),
+        ({"import_path": f"/{bucket}/x/", "import_type": "coco"}, 400, "those take: csv, cvat, dir"),
         ({"import_path": f"/{bucket}/x/"}, 400, "nothing to import under"),
         ({"import_path": "nowhere"}, 400, "object path"),
         ({}, 400, "import_path"),
