@@ -117,24 +117,8 @@ def _wrong(value: Any, kind: str, names: Mapping[str, str], at: str) -> Iterator
             yield f"{at} is {value!r}, documented as {kind}"
 
 
-def given(answer: Any, fields: Mapping[str, str], names: Mapping[str, str], owner: str) -> Iterator[str]:
-    """The documented fields an answer has, as ``Model.field`` (``owner.field`` for those of the answer itself)."""
-    if not isinstance(answer, dict):
-        return
-    for name, kind in fields.items():
-        if name not in answer:
-            continue
-        yield f"{owner}.{name}"
-        what = element(kind)[1]
-        inner = model(what, names)
-        if inner is not None:
-            value = answer[name]
-            for one in value if isinstance(value, list) else value.values() if kind.startswith("Map") else [value]:
-                yield from given(one, inner, names, what)
-
-
 def documented(fields: Mapping[str, str], names: Mapping[str, str], owner: str) -> Iterator[str]:
-    """All documented fields, written as `given` writes them."""
+    """All documented fields, as ``Model.field`` (``owner.field`` for those of the request itself)."""
     seen: set[str] = set()
 
     def walk(fields: Mapping[str, str], owner: str) -> Iterator[str]:
