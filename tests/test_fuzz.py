@@ -48,7 +48,7 @@ NOT_FUZZED = {
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     """A platform of its own, which nobody hinders to ask often."""
-    overrides = {"server": {"rate_limit": "100000/second"}}
+    overrides = {"server": {"rate_limit": "100000/second", "records_of_unknown": "100000/second"}}
     with RunningPlatform(tmp_path_factory.mktemp("platform"), overrides) as platform:
         yield platform
 

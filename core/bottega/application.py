@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp
 from bottega import preflight, routes
 from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
-from bottega.gateway import Public, Requirement
+from bottega.gateway import Public, Requirement, checks_of
 from bottega.plugins import Plugin, Quota
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def build(runtime: Runtime) -> ASGIApp:
     taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
-    return Edge(app, runtime.platform, runtime.settings.server.max_body_mb * 2**20)
+    return Edge(app, runtime.platform, runtime.settings.server)
 
 
 class _Api(FastAPI):
@@ -121,7 +120,7 @@ def every_route(found: Sequence[BaseRoute]) -> Iterator[GuardedRoute]:
     for context in iter_route_contexts(found):
         if not isinstance(context.original_route, APIRoute | APIWebSocketRoute):
             raise PluginError(f"route {context.path} is not a FastAPI route and cannot be checked")
-        yield GuardedRoute(context.path or "", frozenset(context.methods or ()), tuple(_checks(context.dependant)))
+        yield GuardedRoute(context.path or "", frozenset(context.methods or ()), tuple(checks_of(context.dependant)))
 
 
 def check_routes(found: Sequence[BaseRoute], plugin: str, declared: set[str]) -> None:
@@ -137,13 +136,6 @@ def check_routes(found: Sequence[BaseRoute], plugin: str, declared: set[str]) ->
             raise PluginError(
                 f"route {route.path} checks '{requirement.action}', which {plugin} does not declare in bottega_actions"
             )
-
-
-def _checks(dependant: Dependant) -> Iterator[Requirement | Public]:
-    for inner in dependant.dependencies:
-        if isinstance(inner.call, Requirement | Public):
-            yield inner.call
-        yield from _checks(inner)
 
 
 def _quotas(runtime: Runtime) -> Iterator[tuple[tuple[str, str], Quota]]:

@@ -106,7 +106,9 @@ class Call:
         self.status = getattr(route, "status_code", None) or 200
 
     def event(self, status: int) -> ApiCalled:
+        """The record of the call: of its caller's account, else of the account of the project it is in."""
         principal = self.principal
+        owner = principal or self.project
         return ApiCalled(
             request_id=self.request_id,
             method=self.method,
@@ -117,7 +119,7 @@ class Call:
             resource_type=self.resource_type,
             resource=self.resource,
             resource_name=self.resource_name,
-            account_id=principal.account_id if principal else None,
+            account_id=owner.account_id if owner else None,
             user_id=principal.user_id if principal else None,
             user_name=principal.user_name if principal else None,
             source_ip=self.source_ip,

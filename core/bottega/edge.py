@@ -18,7 +18,9 @@ from bottega.calls import CHANGING, Call, current_call
 from bottega.context import acting
 from bottega.errors import ApiError, Conflict, Invalid, NotFound, StorageFull, TooLarge, Unavailable, is_full_disk
 from bottega.events import uuid7
+from bottega.gateway import Limiter, check_unread
 from bottega.malformed import explain
+from bottega.settings import ServerSettings
 
 if TYPE_CHECKING:
     from bottega.platform import Platform
@@ -30,10 +32,11 @@ _HEALTH = ("/healthz", "/readyz")
 class Edge:
     """Outermost layer: request ids, context, body limit, metrics, and the record of refused and failed calls."""
 
-    def __init__(self, app: ASGIApp, platform: Platform, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, platform: Platform, settings: ServerSettings) -> None:
         self.app = app
         self.platform = platform
-        self.max_body = max_body
+        self.max_body = settings.max_body_mb * 2**20
+        self._unknown = Limiter(settings.records_of_unknown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -84,6 +87,10 @@ class Edge:
         if not (refused or changing) or call.recorded_status == call.status:
             return
         call.recorded_status = call.status
+        # Whoever floods, without credentials or held back already, floods neither the trail nor the disk.
+        flooding = call.principal is None or call.status == 429
+        if flooding and not await self._unknown.admits(f"address {call.source_ip}"):
+            return
         try:
             async with self.platform.database.transaction() as tx:
                 tx.speaking_as("core").emit(call.event(call.status), call.urn)
@@ -113,13 +120,22 @@ def install_error_handlers(app: FastAPI) -> None:
             call.code, call.reason = error.code, error.message
         return JSONResponse(error_body(error), error.status)
 
+    async def unread(request: Request, wrong: ApiError) -> ApiError:
+        """What to answer to a body that is `wrong`: first of all that its sender may not do this."""
+        try:
+            await check_unread(request)
+        except ApiError as refused:
+            return refused
+        return wrong
+
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> JSONResponse:
         return answer(error)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(Invalid(explain(error, request.headers.get("content-type", ""))))
+        wrong = Invalid(explain(error, request.headers.get("content-type", "")))
+        return answer(await unread(request, wrong))
 
     @app.exception_handler(IntegrityError)
     async def clash(_: Request, error: IntegrityError) -> JSONResponse:
@@ -132,7 +148,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return answer(Invalid("a value holds what the database cannot: a NUL character, or a number out of range"))
 
     @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+    async def framework(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error.__cause__, ApiError):  # raised while the framework was reading the body
             return answer(error.__cause__)
         if error.status_code in (404, 405):
@@ -141,6 +157,7 @@ def install_error_handlers(app: FastAPI) -> None:
         else:
             wrong = Invalid(str(error.detail))
             wrong.status = error.status_code
+            wrong = await unread(request, wrong)
         return answer(wrong)
 
     @app.exception_handler(ClientDisconnect)

@@ -9,11 +9,13 @@ A plugin's route says what it needs and gets a `Caller` that has been checked::
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 from limits import parse as parse_limit
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
@@ -211,10 +213,14 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Public:
-    """Marks a route that needs no credentials, with the reason why; one with an action is recorded as a call of it."""
+    """Marks a route that needs no credentials, with the reason why; one with an action is recorded as a call of it.
+
+    With a project in its path, it is recorded in the trail of that project's account, whatever becomes of it.
+    """
 
     reason: str
     action: str | None = None
+    keep_body: bool = True
 
     async def __call__(self, connection: HTTPConnection) -> Call:
         call = current_call.get()
@@ -222,7 +228,32 @@ class Public:
         if self.action is not None:
             platform: Platform = connection.app.state.platform
             call.describe(self.action, platform.action(self.action), connection.scope.get("route"))
+            call.keep_body = self.keep_body
+            await platform.shared.limiter.hit(f"address {call.source_ip}")
+            if (project_id := connection.path_params.get("project_id")) is not None:
+                with suppress(NotFound):
+                    call.project = await platform.identity.project(project_id)
         return call
+
+
+def checks_of(dependant: Dependant) -> Iterator[Requirement | Public]:
+    """The checks a route names."""
+    for inner in dependant.dependencies:
+        if isinstance(inner.call, Requirement | Public):
+            yield inner.call
+        yield from checks_of(inner)
+
+
+async def check_unread(connection: HTTPConnection) -> None:
+    """The check of a route whose body cannot be read, which the framework finds out before it asks who calls.
+
+    Raises what the check does, so that strangers are refused as such and the record says who called.
+    """
+    call = current_call.get()
+    dependant = getattr(connection.scope.get("route"), "dependant", None)
+    if call is not None and call.action is None and dependant is not None:
+        for check in checks_of(dependant):
+            await check(connection)
 
 
 def requires(
@@ -246,13 +277,15 @@ def requires(
     return Depends(Requirement(action, resource, everyone, trace, spends, keep_body))
 
 
-def public(reason: str, action: str | None = None) -> Any:
+def public(reason: str, action: str | None = None, *, keep_body: bool = True) -> Any:
     """The dependency of a route that is open to all, such as a login.
 
     :param action: what the audit trail calls it; without one only refused calls are recorded. Its value in the
         route is the `Call`, whose `principal` the route sets once it knows who it is.
+    :param keep_body: whether the audit trail may show the request's body; not where it is a secret, however it is
+        spelled.
     """
-    return Depends(Public(reason, action))
+    return Depends(Public(reason, action, keep_body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +370,11 @@ class Limiter:
         self._rate = parse_limit(rate)
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
+    async def admits(self, key: str) -> bool:
+        """Count one more of `key`: whether that is not too many."""
+        return await self._limiter.hit(self._rate, key)
+
     async def hit(self, key: str) -> None:
-        if not await self._limiter.hit(self._rate, key):
+        """Count one more of `key`. Raises TooManyRequests."""
+        if not await self.admits(key):
             raise TooManyRequests(f"more than {self._rate} requests; wait and try again")

@@ -38,6 +38,8 @@ class ServerSettings(Section):
     max_body_mb: int = Field(64, ge=1)
     rate_limit: str = "500/second"
     """Requests per caller, in the notation of the ``limits`` library."""
+    records_of_unknown: str = "300/minute"
+    """Records the audit trail takes from one address of calls whose caller is unknown or held back (429)."""
     trusted_proxies: list[str] = []
     """Addresses and networks of proxies whose ``X-Forwarded-For`` and ``-Proto`` are believed, as a caller's own."""
 

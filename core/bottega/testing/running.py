@@ -54,7 +54,7 @@ class RunningPlatform:
         values = {
             "data_dir": str(data_dir),
             "log": {"level": "warning"},
-            "server": {"rate_limit": "100000/second"},
+            "server": {"rate_limit": "100000/second", "records_of_unknown": "100000/second"},
         }
         self.settings = load_settings(None, {**values, **(overrides or {})}, {})
         logs.configure(self.settings.log)

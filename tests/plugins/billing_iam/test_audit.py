@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -110,6 +111,25 @@ def test_who_never_said_who_it_was_is_seen_by_the_operator_only(
     assert row["user"]["access_key_id"] is None
     assert find(tenant.client, trace_id=request_id) == []
     assert find(tenant.client, trace_id=request_id, scope="account") == []
+
+
+def test_whoever_floods_fills_neither_the_trail_nor_the_disk(tmp_path: Path) -> None:
+    """Calls without credentials and those held back are answered as ever; a bounded number is recorded."""
+    server = {"rate_limit": "40/hour", "records_of_unknown": "5/hour"}
+    with RunningPlatform(tmp_path / "data", {"server": server}) as platform:
+        tenant = platform.tenant()
+        url = f"{platform.url}/v2/{tenant.project_id}/labeling/login"
+        answers = [httpx.post(url, json={"email": 1}) for _ in range(50)]
+        assert Counter(answer.status_code for answer in answers) == {400: 40, 429: 10}
+        sent = {answer.headers["X-Request-Id"] for answer in answers}
+
+        def kept() -> set[str]:
+            rows = find(tenant.client, scope="account", trace_name="workerLoginLabelConsole")
+            return {row["request_id"] for row in rows}
+
+        first = {answer.headers["X-Request-Id"] for answer in answers[:5]}
+        wait_until(lambda: first <= kept(), every=0.5)
+        assert kept() & sent == first
 
 
 def test_filters_and_pages(tenant: Tenant) -> None:

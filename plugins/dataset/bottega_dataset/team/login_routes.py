@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Response
 
 from bottega.calls import Call
 from bottega.context import Principal
-from bottega.errors import NotFound
 from bottega.gateway import public
 from bottega.platform import Platform
 from bottega.plugins import Action
@@ -39,7 +38,9 @@ def router(platform: Platform, teams: Teams) -> APIRouter:
 
     @routes.post(LABELING + "/login")
     async def log_in(
-        project_id: str, body: LabelerLogin, call: Call = public("members of teams are no users", _LOGIN)
+        project_id: str,
+        body: LabelerLogin,
+        call: Call = public("members of teams are no users", _LOGIN, keep_body=False),
     ) -> Any:
         """A token for the labeling console. With an initial password it is good for changing that and nothing else."""
         await record(call, project_id, body.email)
@@ -65,7 +66,9 @@ def router(platform: Platform, teams: Teams) -> APIRouter:
 
     @routes.post(LABELING + "/password/forgotten", status_code=202)
     async def forget_password(
-        project_id: str, body: ForgottenPassword, call: Call = public("whoever forgot a password has none", _FORGET)
+        project_id: str,
+        body: ForgottenPassword,
+        call: Call = public("whoever forgot a password has none", _FORGET, keep_body=False),
     ) -> Any:
         """Send a code by e-mail. The answer is the same for an address that nobody has."""
         await record(call, project_id, body.email)
@@ -80,20 +83,21 @@ def router(platform: Platform, teams: Teams) -> APIRouter:
 
     @routes.post(LABELING + "/password/reset", status_code=204, response_class=Response)
     async def reset_password(
-        project_id: str, body: PasswordReset, call: Call = public("the code in the e-mail is the credential", _RESET)
+        project_id: str,
+        body: PasswordReset,
+        call: Call = public("the code in the e-mail is the credential", _RESET, keep_body=False),
     ) -> None:
         await record(call, project_id, body.email)
         await labelers.reset(project_id, body.email, body.code, body.new_password, call.source_ip or "?")
 
     async def record(call: Call, project_id: str, email: str) -> None:
-        """Let the audit trail of the project's account know of a try, and of whom when there is such a labeler."""
-        try:
-            call.project = await platform.identity.project(project_id)
-        except NotFound:
+        """Let the audit trail know whose password is tried, when there is such a labeler."""
+        if call.project is None:
             return
         async with platform.database.read() as session:
             labeler = await labelers.find(session, project_id, email)
-        call.principal = Principal(call.project.account_id, labeler.id if labeler else "", "", "labeler")
+        if labeler is not None:
+            call.principal = Principal(call.project.account_id, labeler.id, "", "labeler")
 
     return routes
 

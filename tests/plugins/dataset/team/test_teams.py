@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from bottega.client import ApiFailure
 from bottega.context import move_clock
@@ -149,6 +152,50 @@ def test_guessing_is_held_back_and_tells_nothing(address: Address, join: Join, c
         said = [refused(stranger.login, email, "wrong") for _ in range(5)]
         assert {(e.status, e.message) for e in said} == {(401, said[0].message)}
         assert refused(stranger.login, email, GOOD).status == 429
+
+
+def test_every_try_at_the_labeling_console_is_in_the_trail_without_its_secrets(
+    running: RunningPlatform, tenant: Tenant, address: Address, join: Join, console: Fresh
+) -> None:
+    """A wrong password, and bodies nobody can read or understand, with the secret where nobody looks for it."""
+    join("ivy")
+    email, base, secret = address("ivy"), console().base, "hunter2-is-secret"
+    bodies = (
+        json.dumps({"email": email, "password": secret}),
+        json.dumps({"email": address("stranger"), "password": secret}),
+        json.dumps({"e-mail": email, "Kennwort": secret}),
+        json.dumps([email, secret]),
+        f'{{"email": "{email}", "password": "{secret}',
+    )
+    tried: dict[str, str] = {}
+    for path, name in (
+        ("/login", "workerLoginLabelConsole"),
+        ("/password/reset", "workerResetPassword"),
+        ("/password/forgotten", "workerForgetPassword"),
+    ):
+        for body in bodies:
+            answer = httpx.post(base + path, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code in (400, 401) or (path, answer.status_code) == ("/password/forgotten", 202)
+            tried[answer.headers["X-Request-Id"]] = f"{name} {answer.status_code}"
+    elsewhere = base.replace(tenant.project_id, "0" * 32)
+    unknown = httpx.post(elsewhere + "/login", json={"email": email, "password": secret}).headers["X-Request-Id"]
+
+    def trail() -> dict[str, dict[str, Any]]:
+        asked = {"scope": "account", "limit": 200, "resource_type": "labelConsoleWorker"}
+        rows = tenant.client.get("/v3/{project_id}/traces", asked)["traces"]
+        return {row["request_id"]: row for row in rows}
+
+    rows = wait_until(lambda: found if set(tried) <= set(found := trail()) else {})
+    assert {id: f"{rows[id]['trace_name']} {rows[id]['code']}" for id in tried} == tried
+    assert secret not in json.dumps(rows)
+    assert email not in json.dumps(rows)
+    wrong = rows[next(iter(tried))]
+    assert (wrong["code"], wrong["project_id"]) == ("401", tenant.project_id)
+    right = next(
+        row for row in trail().values() if row["trace_name"] == "workerLoginLabelConsole" and row["code"] == "200"
+    )
+    assert wrong["user"]["id"] == right["user"]["id"], "whose password was tried is known by its id"
+    assert unknown not in rows
 
 
 def test_an_administrator_gives_a_new_password(
