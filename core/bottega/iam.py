@@ -37,6 +37,7 @@ __all__ = [
 
 Reason = Literal["explicit deny", "explicit allow", "no statement allows it", "loose authorization"]
 _MEMO_LIMIT = 1024
+_NOTHING_KNOWN: Context = {}
 
 
 class Attached(NamedTuple):
@@ -95,15 +96,22 @@ class Examined:
 class _Candidate:
     """A statement about the action asked for, and the decision if it applies, made when it first does."""
 
-    __slots__ = ("attached", "conditions", "decision", "index", "resources", "written")
+    __slots__ = ("attached", "conditions", "decision", "index", "literal", "resources", "written")
 
     def __init__(self, attached: Attached, index: int, written: str) -> None:
+        rules = attached.document.rules
         self.attached = attached
         self.index = index
         self.written = written
-        self.resources = attached.document.rules.resources[index]
+        self.resources = rules.resources[index]
+        self.literal = rules.literals[index]
         self.conditions = attached.document.statements[index].conditions
         self.decision: Decision | None = None
+
+    @property
+    def always(self) -> bool:
+        """Whether it applies to whatever resource and request."""
+        return self.resources is None and not self.conditions
 
     def decide(self, action: str) -> Decision:
         document, source, scope = self.attached
@@ -138,10 +146,12 @@ class PolicySet:
         known = self._memo.get(action)
         candidates, otherwise = known if known is not None else self._look_up(action)
         for candidate in candidates:
+            if candidate.literal not in resource:  # most patterns are about something else: the cheapest way to see it
+                continue
             if candidate.resources is not None and not candidate.resources(resource):
                 continue
             for condition in candidate.conditions:
-                if not condition.holds(context or {}):
+                if not condition.holds(context or _NOTHING_KNOWN):
                     break
             else:
                 return candidate.decision or candidate.decide(action)
@@ -159,7 +169,11 @@ class PolicySet:
         return sorted(found, key=lambda one: one.effect == "Allow")
 
     def _look_up(self, action: str) -> tuple[tuple[_Candidate, ...], Decision]:
-        """The statements for an action in the order they decide, and the answer when none applies."""
+        """The statements for an action in the order they decide, and the answer when none applies.
+
+        Those that could not change the answer are left out: beside a statement that always applies, all others of
+        its effect, and the allowances beside such a denial.
+        """
         name = action.lower()
         denials: list[_Candidate] = []
         allowances: list[_Candidate] = []
@@ -172,6 +186,10 @@ class PolicySet:
                     notes[_without_effect(policy.document.name, policy.source, missing)] = None
                 else:
                     allowances.append(_Candidate(policy, index, written))
+        if sure := next((one for one in denials if one.always), None):
+            denials, allowances = [sure], []
+        elif sure := next((one for one in allowances if one.always), None):
+            allowances = [sure]
         found = (*denials, *allowances), Decision(False, "no statement allows it", action, notes=tuple(notes))
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()

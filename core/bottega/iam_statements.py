@@ -64,6 +64,8 @@ class Rules:
 
     def __init__(self, statements: Sequence[Statement]) -> None:
         self.resources = tuple(any_of(s.resources) if s.resources else None for s in statements)
+        self.literals = tuple(_literal(s.resources) for s in statements)
+        """What occurs in each resource that a statement may be about; empty when nothing has to."""
         self._memo: dict[str, tuple[tuple[int, str], ...]] = {}
         self._exact: dict[str, list[tuple[int, str]]] = {}
         self._patterns: list[tuple[int, str, Matcher]] = []
@@ -101,6 +103,10 @@ class Rules:
             for index, written, excluded in self._negated
             if not any(matches(action) for matches in excluded)
         }
+
+
+def _literal(patterns: Sequence[str]) -> str:
+    return max(patterns[0].split("*"), key=len) if len(patterns) == 1 else ""
 
 
 def any_of(patterns: Sequence[str]) -> Matcher | None:

@@ -63,7 +63,7 @@ def ask(who: Tenant, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_planner_of_the_installation_has_a_preflight(running: RunningPlatform) -> None:
-    paths = httpx.get(f"{running.url}/openapi.json").json()["paths"]
+    paths = httpx.get(f"{running.url}/openapi.json", timeout=60).json()["paths"]
     planners = running.runtime.platform.shared.planners
     assert planners
     for planner in planners:
