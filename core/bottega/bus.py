@@ -167,6 +167,10 @@ class Bus:
     def relay(self) -> Relay:
         return self._shared.relay
 
+    @property
+    def connection(self) -> NatsConnection:
+        return self._shared.connection
+
     def forget(self, plugin: str) -> None:
         """Drop the handlers of a plugin that turned out broken; its events wait in the stream until it is well."""
         for kind in ("events", "external"):

@@ -1,13 +1,14 @@
 """Who is asking and what they may do: tokens, access keys, compiled rights. Administration is a plugin's business.
 
 Everything looked up is cached and forgotten as soon as an ``iam.…`` event commits, so a revoked right or key stops
-working at once in this process.
+working at once in this process, and in others on the same database as soon as they hear of it (`bottega.hearing`).
 """
 
 from __future__ import annotations
 
 import secrets
 import string
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ from bottega.urn import PLATFORM, Urn
 _NOTHING = {"Version": "1.1", "Statement": [{"Effect": "Deny", "Action": ["*:*:*"]}]}
 _AK_ALPHABET = string.ascii_uppercase + string.digits
 _CACHE = 10_000
+_REMEMBERED = 256
 ALL_USERS = "all-users"
 """In place of a user id: the authorization of all users of an account who have none of their own (sdk_spec §3.6)."""
 
@@ -81,6 +83,8 @@ class Identity:
         self._buckets: dict[str, str] = {}
         self._delegates: dict[tuple[str, str], str | None] = {}
         self._platform_account: str | None = None
+        self._observed: deque[str] = deque(maxlen=_REMEMBERED)
+        """The ids of the events that were observed last."""
         self.rights = Rights(self._database, self.account, self.delegate)
         self.generation = 0
 
@@ -89,7 +93,13 @@ class Identity:
     def observe(self, envelopes: Sequence[Envelope]) -> None:
         """Forget what is cached when identity changed; the database calls this at every commit."""
         if any(e.type.startswith(("iam.", "core.account.")) for e in envelopes):
+            self._observed.extend(e.id for e in envelopes)
             self.invalidate(envelopes)
+
+    def hear(self, envelope: Envelope) -> None:
+        """Forget what another process has changed; one's own changes, which come by here too, are observed already."""
+        if envelope.id not in self._observed:
+            self.invalidate([envelope])
 
     def invalidate(self, envelopes: Sequence[Envelope] = ()) -> None:
         for cache in (

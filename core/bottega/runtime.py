@@ -33,6 +33,7 @@ from bottega.entities import Project
 from bottega.errors import ConfigError
 from bottega.events import Event
 from bottega.gateway import Limiter
+from bottega.hearing import Hearing
 from bottega.identity import AccountStandingChanged, Identity, Issued
 from bottega.metrics import Metrics
 from bottega.nats_auth import NatsAuthority
@@ -127,6 +128,7 @@ class Runtime:
             self.app = build(self)
             await bus.start(consume=False)
             stack.push_async_callback(bus.stop)
+            await stack.enter_async_context(Hearing(bus.connection, identity).running())
             # HTTP goes on until the plugins have stopped: workloads still store their outputs through it.
             await stack.enter_async_context(self._serving(listener))
             for plugin in self.plugins.on():
