@@ -22,10 +22,10 @@ from bottega_dataset.export_dataset import NewDatasets
 from bottega_dataset.export_folder import ExportFolder
 from bottega_dataset.export_staging import Staged, stage
 from bottega_dataset.extension_points import DatasetType, ExportRequest
-from bottega_dataset.imports import Rights
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.sample import Problem, SampleRecord
 from bottega_dataset.snapshot import ManifestFile
+from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
 MANIFEST = "manifest"

@@ -9,9 +9,8 @@ from typing import Any
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
-from bottega.context import Principal
 from bottega.database import AsyncSession
-from bottega.errors import Forbidden, Invalid, NotFound, NotSupported, Unauthenticated
+from bottega.errors import Invalid, NotFound, NotSupported
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
 from bottega_dataset import samples
@@ -22,7 +21,8 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.loading import load
 from bottega_dataset.packing import Packed, pack
 from bottega_dataset.requests import NewImport
-from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem, SampleRecord
+from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem
+from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
 _SHOWN = 200
@@ -149,73 +149,6 @@ async def _pass_on(chunks: AsyncIterator[Chunk], send: MemoryObjectSendStream[Ch
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
-
-
-class Rights:
-    """What work in the background may read: what both may, who asked for it and the agency that acts for him (003 §9).
-
-    Both, because what a manifest lists is in no request: it was not checked when the work was asked for.
-    """
-
-    def __init__(self, platform: Platform, principal: Principal, acting: Principal, project_id: str) -> None:
-        self._identity = platform.identity
-        self._principal = principal
-        self._acting = acting
-        self._project_id = project_id
-
-    @classmethod
-    async def of(cls, platform: Platform, user_id: str, project_id: str) -> Rights:
-        """Raises Forbidden when the user is gone."""
-        try:
-            principal = await platform.identity.principal(user_id)
-        except Unauthenticated as e:
-            raise Forbidden("the user who asked for this does not exist any more") from e
-        return cls(platform, principal, await platform.identity.delegate(principal), project_id)
-
-    async def check(self, path: ObjectPath) -> None:
-        """Raises Forbidden."""
-        reason = await self.reason(path)
-        if reason:
-            raise Forbidden(reason)
-
-    async def refusal(self, record: SampleRecord) -> str | None:
-        """Why a sample's source must not be read; None when it may."""
-        if not record.source.startswith("s3://"):
-            return None
-        bucket, _, key = record.source[5:].partition("/")
-        return await self.reason(ObjectPath(bucket, key))
-
-    async def refusals(self, found: Packed) -> list[tuple[int, Problem]]:
-        """The numbers of those samples whose sources must not be read, and why."""
-        closer = {bucket for bucket in found.buckets if not await self._everything_in(bucket)}
-        refused: list[tuple[int, Problem]] = []
-        for number, source in found.sources() if closer else ():
-            bucket, _, key = source[5:].partition("/")
-            if source.startswith("s3://") and bucket in closer:
-                reason = await self.reason(ObjectPath(bucket, key))
-                if reason:
-                    refused.append((number, Problem(source, reason)))
-        return refused
-
-    async def _everything_in(self, bucket: str) -> bool:
-        mine = await self._identity.bucket_account(bucket) == self._principal.account_id
-        return mine and self._principal.is_account_root and self._acting == self._principal
-
-    async def reason(self, path: ObjectPath) -> str | None:
-        """Why an object must not be read; None when it may."""
-        if await self._identity.bucket_account(path.bucket) != self._principal.account_id:
-            return f"bucket '{path.bucket}' is not one of yours"
-        project = await self._identity.project(self._project_id)
-        for who, named in (self._principal, "you"), (self._acting, "the agency that acts for you"):
-            if who.is_account_root and who.agency_id is None:
-                continue
-            context = await self._identity.conditions(who, project, None)
-            decision = await self._identity.decide(who, self._project_id, "obs:object:GetObject", path.urn, context)
-            if not decision.allowed:
-                return f"{named} may not read it: {decision.explain()}"
-            if self._acting == self._principal:
-                break
-        return None
 
 
 def request_of(

@@ -28,6 +28,7 @@ from bottega_dataset.manifest import format_line
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import SampleRecord, identity
 from bottega_dataset.snapshot import Form, ManifestFile, Row, Split, content, rows, snapshot, together
+from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 from bottega_dataset.version_index import ADDED, MODIFIED, REMOVED, Index, IndexWriter, differences
 from bottega_dataset.versions import CREATING, FAILED, NORMAL, announce, folder, get
@@ -51,7 +52,8 @@ class Publishing:
             async with snapshot(self._platform.database) as session:
                 version.label_stats = await labels.counts(session, dataset)
                 written = _Written(file, index)
-                await self._write(session, dataset, kind, version, target, written)
+                rights = await Rights.of(self._platform, task.user_id, task.project_id)
+                await self._write(session, dataset, kind, version, target, written, rights)
             sorted_index = await anyio.to_thread.run_sync(index.finish)
             version.changes = await self.changes(kind, previous, Index(sorted_index))
             await self._platform.objects.upload(sorted_index, version_index.path_of(version))
@@ -76,6 +78,7 @@ class Publishing:
         version: DatasetVersion,
         target: ObjectPath,
         written: _Written,
+        rights: Rights,
     ) -> None:
         options = version.options
         split = Split(version.train_ratio, int(options.get("seed", 0)))
@@ -93,7 +96,7 @@ class Publishing:
                 records = [replace(form.record(row), usage=usage(row)) for row in batch]
                 said = [together([content(one) for one in record.annotations]) for record in records]
                 if options.get("export_images"):
-                    records = await self._copied(records, target)
+                    records = await self._copied(records, target, rights)
                 if kind.has_files:
                     records = await annotation_files.publish(self._platform.objects, kind, records, target)
                 lines = [(format_line(record), what) for record, what in zip(records, said, strict=True)]
@@ -114,12 +117,16 @@ class Publishing:
         totals = {"previous_total": previous.total_samples, "previous_labeled": previous.labeled_samples}
         return {change: counted[change] for change in (ADDED, REMOVED, MODIFIED)} | totals
 
-    async def _copied(self, records: list[SampleRecord], target: ObjectPath) -> list[SampleRecord]:
-        """The same records with their objects copied beside the manifest, each under an own name."""
+    async def _copied(self, records: list[SampleRecord], target: ObjectPath, rights: Rights) -> list[SampleRecord]:
+        """The same records with their objects copied beside the manifest, each under an own name.
+
+        Raises Forbidden when one must not be read by who publishes: others may have brought it in.
+        """
         copied = list(records)
 
         async def copy(index: int, record: SampleRecord) -> None:
             path = ObjectPath.parse(record.source, "source")
+            await rights.check(path)
             to = target / f"{identity(record).hex()}-{path.name}"
             await self._platform.objects.put(to, await self._platform.objects.get(path))
             copied[index] = replace(record, source=str(to))

@@ -24,10 +24,11 @@ from bottega.platform import Platform
 from bottega_dataset import removal, samples
 from bottega_dataset.entities import Dataset, Sample, Signature, Task
 from bottega_dataset.events import SamplesDeleted, SamplesUploaded
-from bottega_dataset.imports import Imports, Rights, request_of
+from bottega_dataset.imports import Imports, request_of
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.requests import DataSource, NewImport
 from bottega_dataset.sample import CONTENT, SIZE, SampleRecord, identity
+from bottega_dataset.storage_rights import Rights
 from bottega_dataset.task_routes import import_params
 from bottega_dataset.tasks import Running
 

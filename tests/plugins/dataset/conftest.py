@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bottega.client import Client
-from bottega.testing import Tenant
+from bottega.entities import Agency, Authorization, Policy, PolicyGrant
+from bottega.identity import ALL_USERS
+from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +47,25 @@ def make(datasets: Datasets, bucket: str) -> Callable[..., str]:
 def one(client: Client, datasets: Datasets) -> Callable[[str], str]:
     """The API path of a dataset by its name."""
     return lambda name: f"/v2/{{project_id}}/datasets/{datasets.get(name)['dataset_id']}"
+
+
+@pytest.fixture
+def programs_may_touch(running: RunningPlatform, tenant: Tenant) -> Callable[[str], None]:
+    """Has an agency act for all users of the account, which may do with objects (``bucket/key*``) what it likes."""
+
+    async def authorize(objects: str) -> None:
+        statement = {"Effect": "Allow", "Action": ["obs:object:*"], "Resource": [f"obs:*:*:object:{objects}"]}
+        async with running.platform().database.transaction() as tx:
+            agency = Agency(account_id=tenant.account_id, name="programs")
+            document = {"Version": "1.1", "Statement": [statement]}
+            policy = Policy(account_id=tenant.account_id, name="what programs may touch", document=document)
+            tx.session.add_all([agency, policy])
+            await tx.session.flush()
+            tx.session.add(PolicyGrant(policy_id=policy.id, agency_id=agency.id))
+            tx.session.add(Authorization(account_id=tenant.account_id, user_id=ALL_USERS, agency_id=agency.id))
+        running.platform().identity.invalidate()
+
+    return lambda objects: running.run(authorize(objects))
 
 
 @pytest.fixture

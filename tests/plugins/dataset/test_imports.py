@@ -8,9 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bottega.client import ApiFailure, Client
-from bottega.entities import Agency, Authorization, Policy, PolicyGrant
-from bottega.identity import ALL_USERS
-from bottega.testing import RecordedEvents, RunningPlatform, Tenant
+from bottega.testing import RecordedEvents, Tenant
 from bottega_dataset.client import Datasets, TaskFailed
 
 Make = Callable[..., str]
@@ -275,30 +273,13 @@ def test_sources_the_caller_may_not_read_stay_out(
 
 
 def test_the_agency_that_acts_for_the_caller_must_be_able_to_read_them_too(
-    running: RunningPlatform, tenant: Tenant, datasets: Datasets, make: Make, bucket: str
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str, programs_may_touch: Callable[[str], None]
 ) -> None:
     sources = [f"s3://{bucket}/open/1.jpg", f"s3://{bucket}/closed/2.jpg"]
     path = f"s3://{bucket}/open/all.manifest"
     tenant.objects.put(path, b"".join(json.dumps({"source": s}).encode() + b"\n" for s in sources))
     name = make()
-    statement = {
-        "Effect": "Allow",
-        "Action": ["obs:object:GetObject"],
-        "Resource": [f"obs:*:*:object:{bucket}/open/*"],
-    }
-
-    async def authorize() -> None:
-        async with running.platform().database.transaction() as tx:
-            agency = Agency(account_id=tenant.account_id, name="programs")
-            document = {"Version": "1.1", "Statement": [statement]}
-            policy = Policy(account_id=tenant.account_id, name="what programs may touch", document=document)
-            tx.session.add_all([agency, policy])
-            await tx.session.flush()
-            tx.session.add(PolicyGrant(policy_id=policy.id, agency_id=agency.id))
-            tx.session.add(Authorization(account_id=tenant.account_id, user_id=ALL_USERS, agency_id=agency.id))
-        running.platform().identity.invalidate()
-
-    running.run(authorize())
+    programs_may_touch(f"{bucket}/open/*")
     task = datasets.import_from(name, path, import_type="manifest")
     assert list(labels(datasets, name)) == sources[:1]
     (problem,) = datasets.problems(name, task["task_id"])

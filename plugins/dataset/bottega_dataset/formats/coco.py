@@ -331,11 +331,16 @@ def _key(ident: Any) -> str:
 
 
 async def find_root(store: ObjectStore, file: ObjectPath, subset: str, name: str) -> ObjectPath:
-    """The folder below which `name` is. Raises NotFound, telling where it was looked for."""
+    """The folder below which `name` is. Raises NotFound, telling where it was looked for.
+
+    A whole path needs no folder: whether it may be read is asked where it is.
+    """
     beside = ObjectPath(file.bucket, file.key.rpartition("/")[0])
     above = ObjectPath(file.bucket, beside.key.rpartition("/")[0])
     bases = [beside, above] if beside.key else [beside]
     folders = ("images/" + subset, "images", subset, "", "JPEGImages")
+    if name.startswith(("s3://", "obs://", "http://", "https://")):
+        return beside
     tried = [ObjectPath(b.bucket, b.folder.key if b.key else "") / f if f else b for b in bases for f in folders]
     for root in tried:
         try:

@@ -30,7 +30,6 @@ from bottega_dataset import samples, tasks
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.events import DatasetDeleted, TaskRequested
-from bottega_dataset.imports import Rights
 from bottega_dataset.intelligent import results
 from bottega_dataset.intelligent.planner import (
     AUTO_GROUPING,
@@ -46,6 +45,7 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import LABELED, UNLABELED, Problem, SampleRecord
 from bottega_dataset.snapshot import ManifestFile, read, snapshot
+from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
 MANIFEST, LOG = "samples.manifest", "log.txt"
@@ -165,7 +165,7 @@ class IntelligentTasks:
         async with self._platform.database.read() as session:
             found = await self._datasets.get(session, task.project_id, dataset.id)
         folder = self._folder(task, found)
-        rights = await Rights.of(self._platform, task.user_id, task.project_id)
+        rights = await Rights.of(self._platform, task.user_id, task.project_id, task.params["agency_id"])
         problems: list[Problem] = []
         folders: set[str] = set()
         with ManifestFile() as file:
@@ -186,7 +186,7 @@ class IntelligentTasks:
         may_read = _merged(folders)
         for path in may_read:
             await rights.check(ObjectPath.parse(path))
-        spec = self._spec(task, kind.annotation_type, folder, may_read)
+        spec = self._spec(task, kind.annotation_type, folder, may_read, file.sha256)
         async with self._platform.database.transaction() as tx:
             workload = await self._platform.workloads.request(
                 tx,
@@ -225,13 +225,16 @@ class IntelligentTasks:
         name = f"{found.resource.name}-{found.dataset.id}/annotation/{task.kind}/{task.id}/"
         return ObjectPath.parse(found.dataset.work_path, "work_path").folder / name
 
-    def _spec(self, task: Task, annotation_type: str, folder: ObjectPath, may_read: Sequence[str]) -> WorkloadSpec:
+    def _spec(
+        self, task: Task, annotation_type: str, folder: ObjectPath, may_read: Sequence[str], sha256: str
+    ) -> WorkloadSpec:
         config = SmartTaskConfig.model_validate(task.params["config"])
         model = task.params["model"]
         order: dict[str, Any] = {
             "task_type": task.kind,
             "learner": task.params["learner"],
             "manifest": MANIFEST,
+            "manifest_sha256": sha256,
             "output": "output",
             "annotation_type": annotation_type,
             "accurate": config.algorithm_type == "accurate",

@@ -7,6 +7,7 @@ Lines ``progress 0.42 reading`` of its output tell how far it is.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ _COMPARED = 500
 class Task(BaseModel):
     """What the platform writes for the worker; paths are relative to the working directory.
 
+    `manifest_sha256` is that of the manifest as the platform wrote it; None when nobody else can write it.
     `learner` is ``module:class``, None where only a model of the user's is at hand. `scope` is the span of confidences
     that are low; `ranked` how many samples get a place in the order of labeling. `model` is the folder of a model of
     the user's, which then makes the suggestions.
@@ -44,6 +46,7 @@ class Task(BaseModel):
     task_type: str
     learner: str | None
     manifest: str
+    manifest_sha256: str | None = None
     output: str
     annotation_type: str
     accurate: bool = True
@@ -88,6 +91,9 @@ def main(task_file: Path) -> int:
 
 
 def _perform(task: Task, directory: Path) -> None:
+    with (directory / task.manifest).open("rb") as lines:
+        if task.manifest_sha256 not in (None, hashlib.file_digest(lines, "sha256").hexdigest()):
+            raise CannotLearn(f"{task.manifest} was changed since the task was prepared; begin again")
     learner: Learner | None = None
     if task.learner:
         module, _, name = task.learner.partition(":")

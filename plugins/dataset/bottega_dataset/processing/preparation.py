@@ -23,20 +23,21 @@ from bottega.workloads import FINAL
 from bottega_dataset.entities import Dataset
 from bottega_dataset.events import ProcessingRequested
 from bottega_dataset.extension_points import DatasetType, Importer, ImportRequest
-from bottega_dataset.imports import Rights
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.entities import FAILED, INITIALIZED, ProcessorTask, ProcessorVersion
 from bottega_dataset.processing.planner import KIND
 from bottega_dataset.processing.service import OPEN, Processing
 from bottega_dataset.processing.settlement import Settlement
+from bottega_dataset.processing.worker import INPUT
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import Problem, SampleRecord, identity
 from bottega_dataset.search import narrowed
 from bottega_dataset.settings import DatasetSettings
 from bottega_dataset.snapshot import ManifestFile, read, snapshot
+from bottega_dataset.storage_rights import Rights
 
 log = structlog.get_logger("bottega.dataset")
-INPUT, LOG = "input.manifest", "log.txt"
+LOG = "log.txt"
 _STORE_AWAY_S = 3.0
 _MOST_FOLDERS = 5000
 _PROBLEMS_KEPT = 100
@@ -67,8 +68,7 @@ class Preparation:
                 await self._settlement.finish(version, workload.state, workload.reason, *times)
             return
         try:
-            folders, problems = await self._write(version)
-            await self._ask(version_id, folders, problems)
+            await self._ask(version_id, *await self._write(version))
         except Unavailable as e:
             raise Retry(_STORE_AWAY_S, e.message) from e
         except SQLAlchemyError:
@@ -94,12 +94,11 @@ class Preparation:
                     )
                     tx.emit(asked, str(Urn("dataset", task.project_id, KIND, task.id)))
 
-    async def _write(self, version: ProcessorVersion) -> tuple[list[str], list[Problem]]:
-        """Store the manifest of everything that goes in. Returns the folders it names, and what was left out."""
+    async def _write(self, version: ProcessorVersion) -> tuple[list[str], str, list[Problem]]:
+        """Store the manifest of everything that goes in. Returns its folders, its SHA-256, and what is left out."""
         kind = self._kinds.of(version.plan["dataset_type"])
-        rights = await Rights.of(self._platform, version.user_id, version.project_id)
+        rights = await Rights.of(self._platform, version.user_id, version.project_id, version.agency_id)
         folders: set[str] = set()
-        refused: dict[str, str] = {}
         problems: list[Problem] = []
         seen: set[bytes] = set()
         several = len(version.plan["inputs"]) > 1
@@ -112,13 +111,11 @@ class Preparation:
                             continue
                         if several:
                             seen.add(ident)
-                        folder = _folder(record)
-                        if folder and folder not in folders:
-                            if folder not in refused:
-                                refused[folder] = await rights.refusal(record) or ""
-                            if refused[folder]:
-                                problems.append(Problem(record.source, refused[folder]))
-                                continue
+                        reason = await rights.refusal(record)
+                        if reason:
+                            problems.append(Problem(record.source, reason))
+                            continue
+                        if folder := _folder(record):
                             folders.add(folder)
                         kept.append(record)
                     file.write(kept)
@@ -129,7 +126,7 @@ class Preparation:
             await self._platform.objects.upload(file.finish(), path, "application/json-lines")
         if len(folders) > _MOST_FOLDERS:
             raise Invalid(f"the samples lie in {len(folders)} folders; at most {_MOST_FOLDERS} are taken")
-        return sorted(folders), problems
+        return sorted(folders), file.sha256, problems
 
     def _records(
         self, source: Mapping[str, Any], kind: DatasetType, rights: Rights, problems: list[Problem]
@@ -145,6 +142,7 @@ class Preparation:
     async def _imported(
         self, importer: Importer, path: ObjectPath, kind: DatasetType, rights: Rights, problems: list[Problem]
     ) -> AsyncIterator[list[SampleRecord]]:
+        await rights.check(path)
         request = ImportRequest(path, kind, self._platform.objects, {}, rights.reason)
         async for chunk in importer.read(request, {}):
             problems += chunk.problems
@@ -168,7 +166,7 @@ class Preparation:
                     if len(wanted) > 1:
                         seen.update(key for key, *_ in batch)
 
-    async def _ask(self, version_id: str, folders: list[str], problems: list[Problem]) -> None:
+    async def _ask(self, version_id: str, folders: list[str], sha256: str, problems: list[Problem]) -> None:
         async with self._platform.database.transaction() as tx:
             version = await tx.session.get(ProcessorVersion, version_id, with_for_update=True)
             if version is None or version.status != INITIALIZED or version.workload_id is not None:
@@ -177,7 +175,7 @@ class Preparation:
             assert resource is not None  # a task with an open version is not deleted
             workload = await self._platform.workloads.request(
                 tx,
-                self._spec(version, folders),
+                self._spec(version, folders, sha256),
                 kind="dataset",
                 flavor_id=version.flavor,
                 resource_urn=resource.urn,
@@ -192,7 +190,7 @@ class Preparation:
             ]
             tx.session.add(version)
 
-    def _spec(self, version: ProcessorVersion, folders: list[str]) -> WorkloadSpec:
+    def _spec(self, version: ProcessorVersion, folders: list[str], sha256: str) -> WorkloadSpec:
         plan, settings = version.plan, self._settings
         kind = self._kinds.of(plan["dataset_type"])
         report = ObjectPath.parse(plan["report_path"])
@@ -205,6 +203,7 @@ class Preparation:
             "makes_samples": bool(plan["manifest"]),
             "largest_mb": settings.processing_largest_mb,
             "cache_mb": settings.processing_cache_mb,
+            "input_sha256": sha256,
         }
         outputs = [Transfer(path=plan["report_path"], local="report/")]
         if plan["manifest"]:

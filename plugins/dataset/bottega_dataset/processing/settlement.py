@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +19,7 @@ from bottega.bus import Retry
 from bottega.context import now_ms
 from bottega.database import Transaction
 from bottega.entities import Resource
-from bottega.errors import ApiError, Conflict, NotFound, Unavailable
+from bottega.errors import ApiError, Conflict, Unavailable
 from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -43,17 +42,18 @@ from bottega_dataset.processing.entities import (
     ProcessorVersion,
 )
 from bottega_dataset.processing.planner import KIND
+from bottega_dataset.processing.read_back import COUNTS, read_outcome, read_report
 from bottega_dataset.processing.service import OPEN, Processing
-from bottega_dataset.processing.worker import REPORT, RESULTS, SAMPLES
+from bottega_dataset.processing.worker import RESULTS, SAMPLES
 from bottega_dataset.publishing import Publishing
 from bottega_dataset.sample import BadSample, SampleRecord, identity
 from bottega_dataset.snapshot import ManifestFile
+from bottega_dataset.storage_rights import Rights
 
 log = structlog.get_logger("bottega.dataset")
 _CHUNK = 1000
 _STORE_AWAY_S = 3.0
 _REASON = "exit code 1: processing failed: "
-_COUNTS = ("origin", "kept", "deleted", "modified", "added", "flagged", "unmodified", "unreadable")
 
 
 class _Superseded(Exception):
@@ -141,26 +141,24 @@ class Settlement:
     async def _take_in(self, version: ProcessorVersion, ended_at: int) -> None:
         store, plan = self._platform.objects, version.plan
         report_path = ObjectPath.parse(plan["report_path"])
-        try:
-            report: dict[str, Any] = orjson.loads(await store.get(report_path / REPORT))
-        except (NotFound, ValueError) as e:
-            raise Conflict(f"the worker left no report in {report_path}") from e
+        report = await read_report(store, report_path)
         made = Made()
         if plan["manifest"]:
             with tempfile.TemporaryDirectory(prefix="bottega-processing-") as folder:
                 results, manifest = Path(folder) / RESULTS, Path(folder) / SAMPLES
                 await store.download(report_path / RESULTS, results)
                 await store.download(report_path / SAMPLES, manifest)
-                await self._take_results(version, results)
-                made = await self._take_samples(version, manifest)
+                rights = await Rights.of(self._platform, version.user_id, version.project_id, version.agency_id)
+                await self._take_results(version, results, rights)
+                made = await self._take_samples(version, manifest, rights)
                 if version.output_version_id is not None:
                     await self._compare(version, made, Path(folder))
         async with self._platform.database.transaction() as tx:
             await self._advance(tx, version, {"done": True})
             row = await tx.session.get(ProcessorVersion, version.id)
             assert row is not None
-            row.counts = row.counts | {name: int(report[name]) for name in _COUNTS}
-            row.operators, row.result = report["operators"], report["findings"]
+            row.counts = row.counts | report.model_dump(include=COUNTS)
+            row.operators, row.result = report.operators, report.findings
             row.started_at, row.ended_at = version.started_at, ended_at
             resource = await tx.session.get(Resource, row.task_id)
             assert resource is not None  # a task with an open version is not deleted
@@ -173,32 +171,27 @@ class Settlement:
                 await self._platform.resources.link(tx, resource.urn, path, "written by")
             await self._service.settle(tx, row, COMPLETED)
 
-    async def _take_results(self, version: ProcessorVersion, file: Path) -> None:
+    async def _take_results(self, version: ProcessorVersion, file: Path, rights: Rights) -> None:
         start = version.cursor.get("results", 0)
+        there = ObjectPath.parse(version.plan["report_path"]) / RESULTS
+        own = ObjectPath.parse(version.plan["data_path"])
         for offset, lines in _chunks(file, start):
             number = version.cursor.get("result_count", 0)
             rows: list[dict[str, Any]] = []
             for line in lines:
-                one = orjson.loads(line)
-                rows.append(
-                    {
-                        "version_id": version.id,
-                        "number": number + len(rows),
-                        "property": one["property"],
-                        "sample_id": one["id"],
-                        "origin": one["origin"],
-                        "new": one["new"],
-                        "notes": one["notes"],
-                    }
-                )
+                at = number + len(rows)
+                rows.append({"version_id": version.id, "number": at, **read_outcome(line, there, at + 1).model_dump()})
+            # Their addresses are presigned for whoever looks at the result.
+            await rights.check_read_back(there, (row[name] for row in rows for name in ("origin", "new")), own)
             async with self._platform.database.transaction() as tx:
                 await tx.session.exec(insert(ProcessorResult), params=rows)
                 await self._advance(tx, version, {"results": offset, "result_count": number + len(rows)})
 
-    async def _take_samples(self, version: ProcessorVersion, file: Path) -> Made:
+    async def _take_samples(self, version: ProcessorVersion, file: Path, rights: Rights) -> Made:
         """Check each sample of the result, write its manifest, and add it to the dataset that is made, if one is."""
         kind, store = self._kinds.of(version.plan["dataset_type"]), self._platform.objects
         target = ObjectPath.parse(version.plan["data_path"])
+        there = ObjectPath.parse(version.plan["report_path"]) / SAMPLES
         adding = "dataset" in version.plan
         if adding and version.output_dataset_id is None:
             await self._make_dataset(version)
@@ -207,6 +200,7 @@ class Settlement:
         with ManifestFile() as manifest:
             for offset, lines in _chunks(file, 0):
                 records = [self._sample(kind, line, version) for line in lines]
+                await rights.check_read_back(there, (record.source for record in records), target)
                 made.count(kind, records)
                 if adding and offset > taken:
                     async with self._platform.database.transaction() as tx:

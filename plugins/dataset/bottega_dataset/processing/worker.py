@@ -7,6 +7,7 @@ It reads the manifest written for it (``input.manifest``) and writes, under ``re
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -22,7 +23,7 @@ from bottega_dataset.processing.processors import ProcessingFailure, Processor
 from bottega_dataset.processing.work import ADDED, DELETED, MODIFIED, Fetch, Work
 from bottega_dataset.sample import CONTENT, identity
 
-REPORT, RESULTS, SAMPLES = "report.json", "results.jsonl", "samples.manifest"
+INPUT, REPORT, RESULTS, SAMPLES = "input.manifest", "report.json", "results.jsonl", "samples.manifest"
 PROGRESS = "progress "
 """How a line of the log that tells the percentage begins."""
 
@@ -35,7 +36,10 @@ class TaskStep(BaseModel):
 
 
 class Task(BaseModel):
-    """What the service writes for the worker. `target` is the folder in storage for ``result/``."""
+    """What the service writes for the worker. `target` is the folder in storage for ``result/``.
+
+    `input_sha256` is that of the manifest as the service wrote it; None when nobody else can write it.
+    """
 
     steps: list[TaskStep]
     seed: int
@@ -45,6 +49,7 @@ class Task(BaseModel):
     makes_samples: bool
     largest_mb: int
     cache_mb: int
+    input_sha256: str | None = None
 
 
 def main(task_file: Path) -> int:
@@ -66,7 +71,10 @@ def main(task_file: Path) -> int:
 
 def process(task: Task, folder: Path, fetch: Fetch) -> Work:
     """Do what `task` says in `folder`. Raises ProcessingFailure, and what processors raise."""
-    with (folder / "input.manifest").open("rb") as lines:
+    with (folder / INPUT).open("rb") as lines:
+        if task.input_sha256 not in (None, hashlib.file_digest(lines, "sha256").hexdigest()):
+            raise ProcessingFailure(f"{INPUT} was changed since the task was prepared; leave it alone and begin again")
+        lines.seek(0)
         records = [parse_line(line) for line in lines]
     work = Work(
         records,
