@@ -19,6 +19,7 @@ from bottega.platform import Platform
 from bottega.urn import object_urn
 from bottega_dataset import buckets
 from bottega_dataset.object_events import ObjectEvents
+from bottega_dataset.s3_endpoint.presigned import Presigned
 
 _OBJECTS = "/v1/{project_id}/buckets/{bucket}/objects"
 _READ_AT_ONCE = 32 * 2**20
@@ -36,7 +37,8 @@ class PresignRequest(BaseModel):
     expires_s: int = Field(900, ge=1, le=86400)
 
 
-def router(platform: Platform, events: ObjectEvents) -> APIRouter:
+def router(platform: Platform, events: ObjectEvents, *, endpoint: bool) -> APIRouter:
+    """`endpoint`: whether the platform speaks S3 itself, at ``/s3``."""
     routes = APIRouter()
 
     @routes.post("/v1/{project_id}/buckets", status_code=201)
@@ -113,7 +115,11 @@ def router(platform: Platform, events: ObjectEvents) -> APIRouter:
     async def presign(
         bucket: str, body: PresignRequest, caller: Caller = requires("obs:object:GetObject", everyone=True)
     ) -> Any:
-        """URLs by which whoever holds them may read or write just these objects for a while."""
+        """URLs by which whoever holds them may read or write just these objects for a while.
+
+        They are the store's own; of objects below a path that somebody watches, those for writing are the platform's,
+        and end with the credential they were asked for with.
+        """
         if body.method == "PUT":
             caller.about(trace="putObject")
         action = "obs:object:PutObject" if body.method == "PUT" else "obs:object:GetObject"
@@ -121,7 +127,14 @@ def router(platform: Platform, events: ObjectEvents) -> APIRouter:
             await buckets.check(caller, action, bucket, key)
         paths = [_path(bucket, key) for key in body.keys]
         caller.about(resource=object_urn(bucket), name=bucket)
-        urls = [{"key": p.key, "url": platform.objects.presign(body.method, p, body.expires_s)} for p in paths]
+        own: Presigned | None = None
+        urls = []
+        for path in paths:
+            if endpoint and body.method == "PUT" and await events.is_watched(path):
+                own = own or Presigned(platform, caller.principal, body.expires_s)
+                urls.append({"key": path.key, "url": own.put(path)})
+            else:
+                urls.append({"key": path.key, "url": platform.objects.presign(body.method, path, body.expires_s)})
         return {"urls": urls, "expires_at": now_ms() + body.expires_s * 1000}
 
     return routes

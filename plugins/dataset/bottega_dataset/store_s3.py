@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import typer
     from fastapi import APIRouter
 
+    from bottega.bus import Bus
     from bottega.events import Event
     from bottega.objects import ObjectStore
     from bottega.platform import Platform
@@ -57,6 +58,14 @@ def bottega_events() -> Iterable[type[Event]]:
 
 
 @hookimpl
+def bottega_subscribe(bus: Bus, platform: Platform) -> None:
+    from bottega.backends import WorkloadFinished
+    from bottega_dataset.object_events import ObjectEvents
+
+    bus.on_external(WorkloadFinished, ObjectEvents(platform).on_finished)
+
+
+@hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
     from fastapi import APIRouter
 
@@ -66,8 +75,8 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_dataset.s3_endpoint import routes
 
     router, events = APIRouter(), ObjectEvents(platform)
-    router.include_router(bucket_routes.router(platform, events))
     store = platform.shared.objects
+    router.include_router(bucket_routes.router(platform, events, endpoint=isinstance(store, S3Store)))
     if isinstance(store, S3Store):
         router.include_router(routes.router(platform, store, events))
     return router

@@ -184,7 +184,7 @@ def _check(response: httpx.Response, url: str) -> None:
     if response.status_code < 400:
         return
     response.read()
-    path = "s3:/" + unquote(urlsplit(url).path)
+    path = "s3:/" + unquote(urlsplit(url).path).removeprefix("/s3")  # the platform's own endpoint; no bucket's name
     found = re.search(r"<Code>([^<]*)</Code>", response.text)
     code, status = found[1] if found else "", response.status_code
     request = response.headers.get("x-amz-request-id", "")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from bottega.client import ApiFailure, Client
-from bottega.testing import RecordedEvents, Tenant
+from bottega.testing import RecordedEvents, Tenant, wait_until
 from bottega_dataset.client import Datasets
+from bottega_dataset.processing.client import Processing
 from bottega_dataset.transfer import Objects
 
 Make = Callable[..., str]
@@ -131,3 +134,38 @@ def test_a_watched_dataset_follows_the_store(
         time.sleep(0.05)
     tenant.client.put(one(name), {"watch": False})
     assert datasets.get(name)["watch"] is False
+
+
+def test_presigned_writes_and_outputs_of_workloads_are_followed_too(
+    tenant: Tenant, datasets: Datasets, make: Make, bucket: str, tmp_path: Path
+) -> None:
+    folder = f"s3://{bucket}/in/"
+    tenant.objects.put(folder + "first.bin", b"1")
+    name = make("free", dataset_type=900, data_path=folder)
+    datasets.labeling.watch(name)
+    where = f"/v1/{{project_id}}/buckets/{bucket}/presigned-urls"
+
+    def sources() -> set[str]:
+        return {s["source"].removeprefix(folder) for s in datasets.samples(name)}
+
+    def presigned(key: str, **more: Any) -> str:
+        url: str = tenant.client.post(where, {"keys": [key], "method": "PUT", **more})["urls"][0]["url"]
+        return url
+
+    wait_until(lambda: presigned("in/watched.bin").startswith(tenant.running.url))
+    assert httpx.put(presigned("in/a b+ü.bin"), content=b"by hand").status_code == 200
+    (tmp_path / "third.bin").write_bytes(b"by the client")
+    Objects(tenant.client).put(tmp_path, folder)
+    wait_until(lambda: sources() == {"first.bin", "a b+ü.bin", "third.bin"})
+    assert tenant.objects.get(folder + "a b+ü.bin") == b"by hand"
+    # A URL is for its object only, for its time only, and as good as the rights of who had it made.
+    url = presigned("in/mine.bin")
+    assert httpx.put(url.replace("mine.bin", "yours.bin"), content=b"x").status_code == 403
+    assert httpx.get(url).status_code == 403
+    assert not presigned("elsewhere/x").startswith(tenant.running.url)
+    # What a workload has stored is told when it has ended.
+    tenant.objects.put(f"s3://{bucket}/texts.manifest", b'{"source": "content://a"}\n{"source": "content://b"}')
+    texts = make("texts", dataset_type=100)
+    datasets.import_from(texts, f"s3://{bucket}/texts.manifest", import_type="manifest")
+    Processing(tenant.client).process(texts, "sys_data_selection", {"RandomSelection": {}}, folder=folder + "made/")
+    wait_until(lambda: any(source.endswith("/report.json") for source in sources()))

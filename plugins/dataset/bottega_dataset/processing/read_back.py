@@ -11,7 +11,7 @@ from bottega.errors import Conflict, NotFound
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.processing.worker import REPORT
 
-COUNTS = frozenset({"origin", "kept", "deleted", "modified", "added", "flagged", "unmodified", "unreadable"})
+COUNTS = {"origin", "kept", "deleted", "modified", "added", "flagged", "unmodified", "unreadable"}
 _LARGEST = 64 << 20
 _PICTURE = re.compile(r"figures/(?!\.)[^/\\\x00-\x1f]+\.png")
 

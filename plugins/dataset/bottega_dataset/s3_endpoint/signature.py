@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from .errors import S3Denied, S3Error, S3Unsigned
 
@@ -124,6 +124,37 @@ def sign(
     names = ";".join(lines)
     out["authorization"] = f"{ALGORITHM} Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
     return out
+
+
+def presign(
+    method: str,
+    url: str,
+    path: str,
+    *,
+    access_key: str,
+    secret_key: str,
+    security_token: str,
+    expires_s: int,
+    now: float,
+) -> str:
+    """A URL at which whoever has it may make one kind of request, for so long.
+
+    :param url: of the endpoint's host, such as ``https://host:port``; `path` decoded, from the host on.
+    """
+    date = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{date[:8]}/us-east-1/s3/aws4_request"
+    query = [
+        ("X-Amz-Algorithm", ALGORITHM),
+        ("X-Amz-Credential", f"{access_key}/{scope}"),
+        ("X-Amz-Date", date),
+        ("X-Amz-Expires", str(expires_s)),
+        ("X-Amz-Security-Token", security_token),
+        ("X-Amz-SignedHeaders", "host"),
+    ]
+    text = canonical(method, path, query, {"host": urlsplit(url).netloc}, UNSIGNED)
+    query.append(("X-Amz-Signature", _sign(signing_key(secret_key, scope), date, scope, text)))
+    pairs = "&".join(f"{name}={quote(value, safe='~')}" for name, value in query)
+    return f"{url}{encoded_path(path)}?{pairs}"
 
 
 def canonical(method: str, path: str, query: Query, headers: Mapping[str, str], payload: str) -> str:
