@@ -140,12 +140,22 @@ class StorageFull(ApiError):
     code = "ModelArts.0109"
 
 
+_POSTGRESQL_DISK_FULL = "53100"
+
+
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, says that a disk is full (ENOSPC, EDQUOT, SQLITE_FULL)."""
+    """Whether `error`, or what it was raised from, says that a disk is full.
+
+    ENOSPC, EDQUOT, SQLITE_FULL, and PostgreSQL's ``disk_full`` (53100).
+    """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # What the driver raised, of what SQLAlchemy made of it: raised again from something else, its cause is that.
+        driver = getattr(error, "orig", None) or error
+        if isinstance(driver, OSError) and driver.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if isinstance(driver, sqlite3.Error) and getattr(driver, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        if getattr(driver, "sqlstate", None) == _POSTGRESQL_DISK_FULL:
             return True
         error = error.__cause__ or error.__context__
     return False

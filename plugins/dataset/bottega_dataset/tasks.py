@@ -13,7 +13,7 @@ from sqlmodel import col, select
 from bottega.bus import Retry
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Database, Transaction
-from bottega.errors import ApiError, Conflict, NotFound, Unavailable
+from bottega.errors import ApiError, Conflict, NotFound, StorageFull, Unavailable, is_full_disk
 from bottega.events import Received
 from bottega.urn import Urn
 from bottega_dataset.entities import Dataset, Task, TaskProblem
@@ -23,6 +23,8 @@ from bottega_dataset.sample import Problem
 log = structlog.get_logger("bottega.dataset")
 UNFINISHED = ("queued", "running")
 _STORE_AWAY_S = 3.0
+DISK_FULL_S = 10.0
+DISK_FULL = "no space is left on the disk of the platform"
 
 Performer = Callable[["Running"], Awaitable[None]]
 
@@ -184,13 +186,26 @@ class Tasks:
             raise Retry(_STORE_AWAY_S, e.message) from e
         except ApiError as e:
             await self._fail(task, e)
-        except SQLAlchemyError:
-            raise
         except Exception as e:  # importers and types are foreign code; the user must see that the task ended
+            if is_full_disk(e):
+                await self._fail_for_space(task)
+                return
+            if isinstance(e, SQLAlchemyError):
+                raise
             log.error("task failed", task=task_id, kind=task.kind, exc_info=e)
             await self._fail(
                 task, ApiError(f"an error inside the platform ({type(e).__name__}); its log has the details")
             )
+
+    async def _fail_for_space(self, task: Task) -> None:
+        """Raises Retry while there is not even space to say so: then the task goes on when there is."""
+        full = StorageFull(f"{DISK_FULL}; free some and begin again: what is done stays, and is not done twice")
+        try:
+            await self._fail(task, full)
+        except SQLAlchemyError as e:
+            if not is_full_disk(e):
+                raise
+            raise Retry(DISK_FULL_S, DISK_FULL) from e
 
     async def resume(self) -> None:
         """After a start: announce again what was interrupted, at once instead of when the bus delivers it again."""

@@ -14,7 +14,7 @@ from bottega.backends import Transfer, WorkloadSpec
 from bottega.bus import Retry
 from bottega.context import now_ms
 from bottega.entities import Resource, Workload
-from bottega.errors import ApiError, Invalid, NotFound, Unavailable
+from bottega.errors import ApiError, Invalid, NotFound, Unavailable, is_full_disk
 from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -35,6 +35,7 @@ from bottega_dataset.search import narrowed
 from bottega_dataset.settings import DatasetSettings
 from bottega_dataset.snapshot import ManifestFile, read, snapshot
 from bottega_dataset.storage_rights import Rights
+from bottega_dataset.tasks import DISK_FULL, DISK_FULL_S
 
 log = structlog.get_logger("bottega.dataset")
 LOG = "log.txt"
@@ -71,11 +72,13 @@ class Preparation:
             await self._ask(version_id, *await self._write(version))
         except Unavailable as e:
             raise Retry(_STORE_AWAY_S, e.message) from e
-        except SQLAlchemyError:
-            raise
         except ApiError as e:
             await self._fail(version_id, e.message)
         except Exception as e:  # importers and types are foreign code; the user must see that the task ended
+            if is_full_disk(e):
+                raise Retry(DISK_FULL_S, DISK_FULL) from e
+            if isinstance(e, SQLAlchemyError):
+                raise
             log.error("processing not prepared", version=version_id, exc_info=e)
             await self._fail(version_id, f"an error inside the platform ({type(e).__name__}); its log has the details")
 

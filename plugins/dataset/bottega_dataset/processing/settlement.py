@@ -19,7 +19,7 @@ from bottega.bus import Retry
 from bottega.context import now_ms
 from bottega.database import Transaction
 from bottega.entities import Resource
-from bottega.errors import ApiError, Conflict, Unavailable
+from bottega.errors import ApiError, Conflict, Unavailable, is_full_disk
 from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -49,6 +49,7 @@ from bottega_dataset.publishing import Publishing
 from bottega_dataset.sample import BadSample, SampleRecord, identity
 from bottega_dataset.snapshot import ManifestFile
 from bottega_dataset.storage_rights import Rights
+from bottega_dataset.tasks import DISK_FULL, DISK_FULL_S
 
 log = structlog.get_logger("bottega.dataset")
 _CHUNK = 1000
@@ -131,7 +132,9 @@ class Settlement:
             log.info("result taken in elsewhere", version=version.id)
         except Unavailable as e:
             raise Retry(_STORE_AWAY_S, e.message) from e
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError) as e:
+            if is_full_disk(e):
+                raise Retry(DISK_FULL_S, DISK_FULL) from e
             raise
         except ApiError as e:
             await self._end(version, FAILED, e.message, ended_at)
