@@ -36,22 +36,28 @@ class TextLearner(Classification):
 
     def features(self, opened: Sequence[str], backbone: str | None) -> Any:
         from scipy.sparse import hstack
-        from sklearn.feature_extraction.text import TfidfVectorizer
 
-        words = TfidfVectorizer(
-            token_pattern=r"(?u)\w+",  # noqa: S106  # a pattern, no password; words of one letter count in Chinese
-            ngram_range=(1, 2),
-            sublinear_tf=True,
-            max_features=_MOST_FEATURES,
-        )
-        pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=_MOST_FEATURES)
         parts = []
-        for vectorizer in (words, pieces):
+        for vectorizer in vectorizers():
             try:
                 parts.append(vectorizer.fit_transform(opened))
             except ValueError:  # of texts without a word, such as "!!!"
                 continue
         return hstack(parts).tocsr() if parts else _lengths(opened)
+
+
+def vectorizers() -> tuple[Any, Any]:
+    """What weighs the words of texts, and what weighs the pieces of words; neither has learned any yet."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(
+        token_pattern=r"(?u)\w+",  # noqa: S106  # a pattern, no password; words of one letter count in Chinese
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        max_features=_MOST_FEATURES,
+    )
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=_MOST_FEATURES)
+    return words, pieces
 
 
 def _lengths(opened: Sequence[str]) -> Any:
