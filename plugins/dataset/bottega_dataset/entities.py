@@ -183,7 +183,8 @@ class Revision(SQLModel, table=True):
 class Suggestion(SQLModel, table=True):
     """What auto-labeling says of a sample, until a person confirms, corrects or discards it.
 
-    Where nothing was found the only one has no name. `hard` and `rank` are the sample's, the same in all its rows:
+    Where nothing was found the only one has no name. `annotation_id` is what others of the sample name it by (an entity
+    that a relation joins). `hard` and `rank` are the sample's, the same in all its rows:
     whether it is a hard example (reasons and coefficient are in `property`), and its place in the order in which
     labeling by hand teaches most (1 the first; None behind those that were ranked).
     """
@@ -200,6 +201,7 @@ class Suggestion(SQLModel, table=True):
     type: str | None = None
     confidence: float
     property: dict[str, Any] | None = _json(default=None)
+    annotation_id: str | None = None
     hard: bool = Field(default=False, sa_type=Boolean, sa_column_kwargs={"server_default": false()})
     rank: int | None = None
 

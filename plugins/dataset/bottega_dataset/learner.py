@@ -48,7 +48,8 @@ class Learner(Protocol):
 
     The platform makes an instance without arguments, in its own process only to read the properties; so a learner
     imports heavy libraries in its methods. `minimum_labels` labels must have `minimum_samples` samples each before
-    it can begin. `backbone` is the feature extractor its operator set for pictures (a local path), None without.
+    it can begin; a `minimum_labels` of 0 asks for `minimum_samples` labeled samples, whatever is said of them.
+    `backbone` is the feature extractor its operator set for pictures (a local path), None without.
     """
 
     @property

@@ -26,7 +26,7 @@ import pytest
 from bottega.testing.running import RunningPlatform
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.learner import Answers, Learner, Lesson
-from bottega_dataset.sample import BadSample, SampleRecord
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord
 
 _HEAVY = {"numpy", "scipy", "sklearn", "PIL", "torch", "onnxruntime", "pandas"}
 
@@ -36,7 +36,8 @@ class LearnerContract:
 
     `learner` is the class; `code` a type of datasets it learns; `broken` bytes no sample has (None: anything may be
     one). `labeled` gives samples with annotations and their bytes, enough to begin; `unlabeled` others, with the
-    labels they have in truth. At least `right` of these must be found.
+    labels they have in truth. At least `right` of these must be found. Where annotations bear no labels,
+    `told` gives what is to be found in their place.
     """
 
     learner: type[Learner]
@@ -49,6 +50,9 @@ class LearnerContract:
 
     def unlabeled(self) -> Sequence[tuple[SampleRecord, bytes, set[str]]]:
         raise NotImplementedError
+
+    def told(self, one: Annotation) -> str:
+        return one.name
 
     def lesson(self, annotation_type: str) -> Lesson:
         made = self.learner()
@@ -119,8 +123,8 @@ class LearnerContract:
 
     def test_it_learns(self, running: RunningPlatform) -> None:
         new = self.unlabeled()
-        said = [{one.name for one in some} for some in self.answers(running).suggestions]
-        found = sum(names == truth for names, (_, _, truth) in zip(said, new, strict=True))
+        said = [{self.told(one) for one in some} for some in self.answers(running).suggestions]
+        found = sum(told == truth for told, (_, _, truth) in zip(said, new, strict=True))
         assert found >= self.right * len(new), f"{found} of {len(new)} were right"
 
     def test_the_same_lesson_gives_the_same_answers(self, running: RunningPlatform) -> None:

@@ -168,6 +168,7 @@ async def suggest(
             "type": None if one.type == kind.annotation_type else one.type,
             "confidence": 1.0 if one.confidence is None else one.confidence,
             "property": one.property,
+            "annotation_id": one.id,
         }
         for ident, key in keys.items()
         for position, one in enumerate(said[ident])

@@ -28,9 +28,21 @@ def stripes(down: bool, rng: np.random.Generator, light: float = 200) -> bytes:
     return file.getvalue()
 
 
+def large_stripes(rng: np.random.Generator) -> bytes:
+    """Stripes across, as noise that cannot be compressed."""
+    light = np.repeat(180 * (np.arange(24) // 4 % 2), 125).astype(np.uint8)
+    noise = np.frombuffer(rng.bytes(9_000_000), np.uint8).reshape(3000, 3000) // 4
+    file = io.BytesIO()
+    Image.fromarray(light[:, None] + noise).save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
 @pytest.fixture
 def pictures(tenant: Tenant, datasets: Datasets, bucket: str) -> str:
-    """A dataset: 10 pictures across and 10 down labeled, 12 of each not, one of them dark, and one that is broken."""
+    """A dataset: 10 pictures across and 10 down labeled, 12 of each not, one of them dark, and one that is broken.
+
+    Another one has more than 8 MB; such ones are not read ahead.
+    """
     rng = np.random.default_rng(0)
     folder = f"s3://{bucket}/pictures"
     files = {f"{folder}/{name}/{n}.png": stripes(name == "down", rng) for name in ("across", "down") for n in range(10)}
@@ -38,6 +50,7 @@ def pictures(tenant: Tenant, datasets: Datasets, bucket: str) -> str:
         f"{folder}/{name}-{n}.png": stripes(name == "down", rng) for name in ("across", "down") for n in range(12)
     }
     files |= {f"{folder}/across-3.png": stripes(False, rng, 12), f"{folder}/broken.png": b"\x89PNG no more"}
+    files[f"{folder}/across-5.png"] = large_stripes(rng)
     tenant.objects.put_many(files)
     made = datasets.create("stripes", f"s3://{bucket}/out/", data_path=f"{folder}/")
     datasets.wait_import("stripes", made["import_task_id"])

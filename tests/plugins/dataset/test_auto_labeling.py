@@ -96,3 +96,50 @@ def test_what_is_suggested_is_listed_filtered_confirmed_corrected_and_discarded(
     assert client.get(f"{one(texts)}/tasks/{task['task_id']}")["unconfirmed_sample_count"] == 57 - sure
     with pytest.raises(ApiFailure, match="name samples, or say all"):
         client.post(f"{path}/confirm", {})
+
+
+def test_relations_are_suggested_with_the_entities_they_join(
+    tenant: Tenant, client: Client, datasets: Datasets, bucket: str, one: Callable[[str], str]
+) -> None:
+    people, firms = ("Anna", "Bernd", "Clara", "David", "Emma"), ("Acme", "Bolt", "Cirrus", "Delta")
+    lines = []
+    for number in range(24):
+        person, firm = people[number % 5], firms[number % 4]
+        joined = number % 3 < 2
+        text = f"Mrs {person} {'founded' if joined else 'only visited'} the firm {firm} in {1950 + number}"
+        place = text.index(firm)
+        said: list[dict[str, Any]] = [
+            {"type": "text_entity", "name": "person", "id": "P", "property": span(4, 4 + len(person))},
+            {"type": "text_entity", "name": "firm", "id": "F", "property": span(place, place + len(firm))},
+        ]
+        if joined:
+            ends = {"@modelarts:from": "P", "@modelarts:to": "F"}
+            said.append({"type": "text_triplet", "name": "founded", "id": "R", "property": ends})
+        line: dict[str, Any] = {"source": f"content://{text}"}
+        lines.append(line | ({"annotation": said} if number < 15 else {}))
+    tenant.objects.put(f"s3://{bucket}/triplets.manifest", "\n".join(map(json.dumps, lines)).encode())
+    datasets.create("firms", f"/{bucket}/out/", dataset_type=102)
+    datasets.import_from("firms", f"s3://{bucket}/triplets.manifest", import_type="manifest")
+
+    task = datasets.auto_label("firms")
+    assert task["annotated_sample_count"] == 9
+    for sample in datasets.suggestions("firms"):
+        relations = [label for label in sample["labels"] if label["type"] == 102]
+        assert len(relations) == ("founded" in sample["sample_data"][0])
+    answer = datasets.confirm("firms")
+    assert answer["confirmed_sample_count"] == 9
+    for sample in datasets.samples("firms", labeled=True):
+        text = sample["sample_data"][0]
+        labels: dict[str, dict[str, Any]] = {label["id"]: label for label in sample["labels"]}
+        for relation in (label for label in labels.values() if label["type"] == 102):
+            pair = [labels[relation["property"][end]] for end in ("@modelarts:from", "@modelarts:to")]
+            assert [end["name"] for end in pair] == ["person", "firm"]
+            words = [text[int(e["property"][START_INDEX]) : int(e["property"][END_INDEX])] for e in pair]
+            assert f"Mrs {words[0]} founded the firm {words[1]}" in text
+
+
+START_INDEX, END_INDEX = "@modelarts:start_index", "@modelarts:end_index"
+
+
+def span(start: int, end: int) -> dict[str, int]:
+    return {START_INDEX: start, END_INDEX: end}

@@ -12,6 +12,7 @@ import pytest
 
 from bottega.objects import ObjectPath
 from bottega_dataset.extension_points import DatasetType, check
+from bottega_dataset.learner import Learner
 from bottega_dataset.manifest import format_line, parse_line
 from bottega_dataset.sample import BadSample
 
@@ -21,6 +22,13 @@ KINDS: dict[int, DatasetType] = {
     for point in entry_points(group="bottega")
     if point.name.startswith("types-")
     for kind in point.load().bottega_dataset_types()
+}
+LEARNERS: dict[int, Learner] = {
+    code: learner
+    for point in entry_points(group="bottega")
+    if point.name.startswith("learner-")
+    for learner in point.load().bottega_dataset_learners()
+    for code in learner.dataset_types
 }
 SECTIONS = {
     int(code): text
@@ -59,6 +67,19 @@ def test_the_section_of_a_type(code: int) -> None:
         with pytest.raises(BadSample) as reason:
             check(kind, parse_line(line(example)))
         assert says in str(reason.value)
+
+
+@pytest.mark.parametrize("code", sorted(KINDS))
+def test_the_section_says_who_learns_the_type_and_from_how_much(code: int) -> None:
+    (said,) = re.findall(r"^Automatic labeling: (.*?)[.;] ", SECTIONS[code], re.M)
+    learner = LEARNERS.get(code)
+    if learner is None:
+        assert said == "none"
+        return
+    number = learner.minimum_labels
+    needed = f"{learner.minimum_samples} samples each" if number else f"{learner.minimum_samples} labeled samples"
+    labels = f"{number} label{'s' if number > 1 else ''} with " if number else ""
+    assert said == f"`{learner.id}`, from {labels}{needed}"
 
 
 def test_the_files_of_object_detection() -> None:

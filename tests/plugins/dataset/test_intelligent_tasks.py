@@ -76,6 +76,13 @@ def test_what_cannot_begin_says_why(
         status, message = refused(client, ready, body)
         assert status == 400, message
         assert words in message
+    tenant.objects.put(f"s3://{bucket}/sounds/1.wav", b"RIFF")
+    sounds = datasets.create("sounds", f"/{bucket}/heard/", dataset_type=201, data_path=f"s3://{bucket}/sounds/")
+    datasets.wait_import("sounds", sounds["import_task_id"])
+    assert refused(client, f"/v2/{{project_id}}/datasets/{sounds['dataset_id']}", learn) == (
+        409,
+        "learning needs at least 5 labeled samples; the dataset has 0",
+    )
     free = datasets.create("free", f"/{bucket}/free/", dataset_type=900)["dataset_id"]
     path = f"/v2/{{project_id}}/datasets/{free}"
     assert "there is no learner for free" in refused(client, path, learn)[1]

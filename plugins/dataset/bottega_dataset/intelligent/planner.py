@@ -163,6 +163,13 @@ async def check_ready(session: AsyncSession, dataset: Dataset, task_type: str, l
         raise Conflict("the dataset has no unlabeled samples; there is nothing to label")
     if task_type == PRE_LABEL or learner is None:
         return
+    if not learner.minimum_labels:
+        if numbers.get(True, 0) < learner.minimum_samples:
+            raise Conflict(
+                f"learning needs at least {learner.minimum_samples} labeled samples; "
+                f"the dataset has {numbers.get(True, 0)}"
+            )
+        return
     found = {one["name"]: one["sample_count"] for one in await labels.counts(session, dataset)}
     enough = [name for name, count in found.items() if count >= learner.minimum_samples]
     if len(enough) < learner.minimum_labels:

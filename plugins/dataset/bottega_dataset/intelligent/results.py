@@ -55,6 +55,7 @@ async def keep_suggestions(
                         "type": label.get("type"),
                         "confidence": label["confidence"],
                         "property": (label.get("property") or {}) | _hardness(one),
+                        "annotation_id": label.get("id"),
                     }
                 )
         if rows:

@@ -209,6 +209,7 @@ def said(suggested: Sequence[Suggestion], kind: DatasetType, annotator: str, mom
             annotated_by=annotator,
             created_at=moment,
             confidence=one.confidence,
+            id=one.annotation_id,
         )
         for one in suggested
     ]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 256
 _THREADS = 16
 _TRIES = 3
+_AHEAD, _BYTES_AHEAD = 64, 8 << 20
+"""So many samples are read ahead; an object of more bytes than the second number is read when its turn comes."""
+_MOST_BYTES = 1 << 30
 
 
 def records(manifest: Path) -> Iterator[SampleRecord]:
@@ -51,9 +54,14 @@ class Contents:
                 some = wanted[at : at + _AT_ONCE]
                 paths = sorted({one.source for one in some if one.source.startswith("s3://")})
                 urls = self._client.post(self._reads, {"paths": paths})["urls"] if paths else {}
-                yield from zip(some, threads.map(lambda one: self._read(one, urls), some), strict=True)  # noqa: B023
+                for start in range(0, len(some), _AHEAD):
+                    next_ones = some[start : start + _AHEAD]
+                    read = threads.map(lambda one: self._read(one, urls, _BYTES_AHEAD), next_ones)  # noqa: B023
+                    for record, data in zip(next_ones, read, strict=True):
+                        yield record, data if data is not None else self._read(record, urls, None) or b""
 
-    def _read(self, record: SampleRecord, urls: dict[str, str]) -> bytes | BadSample:
+    def _read(self, record: SampleRecord, urls: dict[str, str], most: int | None) -> bytes | BadSample | None:
+        """None for an object of more than `most` bytes."""
         import httpx
 
         if record.source.startswith(CONTENT):
@@ -61,9 +69,13 @@ class Contents:
         if record.source not in urls:
             return BadSample(f"{record.source} does not lie in the object store, so it is not read here")
         try:
-            answer = self._http.get(urls[record.source])
+            with self._http.stream("GET", urls[record.source]) as answer:
+                if answer.status_code != 200:
+                    reason = f"the object store answered {answer.status_code}"
+                    return BadSample(f"{record.source} could not be read: {reason}")
+                size = int(answer.headers.get("content-length", 0))
+                if size > _MOST_BYTES:
+                    return BadSample(f"{record.source} has {size} bytes; at most {_MOST_BYTES} are read here")
+                return answer.read() if most is None or size <= most else None
         except httpx.TransportError as e:
             return BadSample(f"{record.source} could not be read: {e}")
-        if answer.status_code != 200:
-            return BadSample(f"{record.source} could not be read: the object store answered {answer.status_code}")
-        return answer.content

@@ -20,6 +20,8 @@ _LEAST = 20
 _NEIGHBORS = 5
 _WEIGHTS = {Reason.NOTHING_FOUND: 0.7, Reason.UNLIKE_CLUSTER: 0.4, Reason.UNLIKE_CLASS: 0.3, Reason.UNLIKE_SIMILAR: 0.4}
 _SHIFT_WEIGHT = 0.15
+_UNFOUND = "\0"
+"""Stands for the label of a sample in which nothing was found; no label is called so."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,14 @@ def examine(
     :param labels: what was suggested for the unlabeled ones, with confidences.
     :param scope: a confidence within it is a low one (the API's ``confidence_scope``).
     """
-    tops = [max(some, key=lambda one: one[1]) if some else ("", 0.0) for some in labels]
-    names = np.array([name for name, _ in tops], dtype=object)
+    tops = [max(some, key=lambda one: one[1]) if some else None for some in labels]
+    # What bears no label (a transcript, a stretch of speech) is one class; where nothing was found there is none.
+    names = np.array([_UNFOUND if top is None else top[0] for top in tops], dtype=object)
     found: list[list[int]] = [[] for _ in tops]
-    for place, (name, confidence) in enumerate(tops):
-        if not name:
+    for place, top in enumerate(tops):
+        if top is None:
             found[place].append(Reason.NOTHING_FOUND)
-        elif scope[0] <= confidence <= scope[1]:
+        elif scope[0] <= top[1] <= scope[1]:
             found[place].append(Reason.LOW_CONFIDENCE)
     firsts = np.array([some[0] if some else "" for some in known_labels], dtype=object)
     if len(known) and len(points):
@@ -65,7 +68,8 @@ def examine(
                 found[place].append(reason)
     for place, shifted in enumerate(_shifts(figures, known_figures)):
         found[place] += shifted
-    return [_hardness(reasons, 1 - confidence) for reasons, (_, confidence) in zip(found, tops, strict=True)]
+    doubts = [1.0 if top is None else 1 - top[1] for top in tops]
+    return [_hardness(reasons, doubt) for reasons, doubt in zip(found, doubts, strict=True)]
 
 
 def _hardness(reasons: list[int], doubt: float) -> Hardness:
@@ -96,7 +100,7 @@ def _far_from_class(points: Any, known: Any, firsts: Any, names: Any) -> NDArray
     from sklearn.neighbors import NearestNeighbors
 
     far = np.zeros(len(points), bool)
-    for name in set(names) - {""}:
+    for name in set(names) - {_UNFOUND}:
         members, places = known[firsts == name], np.flatnonzero(names == name)
         if len(members) < 5 or not len(places):
             continue

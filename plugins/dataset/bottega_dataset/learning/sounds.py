@@ -15,22 +15,26 @@ from bottega_dataset.sample import BadSample
 _RATE = 16_000
 _FRAME, _HOP = 512, 256
 _BANDS, _CEPSTRUM = 40, 13
-_MOST_S = 60
+MOST_S = 60
 """Of a longer sound the beginning is heard."""
+
+STEP_S = 0.032
+"""The time from one moment of `moments` to the next."""
+_BLOCK = 4096
+"""Frames that are looked at together: it bounds the memory a long sound takes."""
 
 
 def row(data: bytes, name: str) -> NDArray[np.float64]:
     """Raises BadSample for what is no WAV file of whole numbers."""
-    heard = _resampled(*samples(data, name))
-    if len(heard) < _FRAME:
-        heard = np.pad(heard, (0, _FRAME - len(heard)))
-    starts = np.arange(0, len(heard) - _FRAME + 1, _HOP)
-    frames = heard[starts[:, None] + np.arange(_FRAME)] * np.hanning(_FRAME)
-    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-    bands = np.log(power @ _mel().T + 1e-8)
-    from scipy.fft import dct
+    return summed_up(resampled(*samples(data, name)))
 
-    cepstrum = dct(bands, axis=1, norm="ortho")[:, :_CEPSTRUM]
+
+def summed_up(heard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A row of numbers for a whole sound of the rate of `resampled`; its first minute counts."""
+    heard = heard[: MOST_S * _RATE]
+    frames = _frames(heard, _HOP) * np.hanning(_FRAME)
+    power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
+    bands, cepstrum = _cepstrum(power)
     change = np.diff(cepstrum, axis=0) if len(cepstrum) > 1 else np.zeros((1, _CEPSTRUM))
     total = power.sum(axis=1) + 1e-12
     middle = power @ np.linspace(0, 1, power.shape[1]) / total
@@ -46,12 +50,46 @@ def row(data: bytes, name: str) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def samples(data: bytes, name: str) -> tuple[NDArray[np.float64], int]:
-    """The sound as numbers from -1 to 1, its channels mixed, and its rate in Hz."""
+def moments(heard: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A row each `STEP_S` seconds of a sound of the rate of `resampled`: its cepstrum, loudness, and hiss.
+
+    The first number is the loudness (logarithm of the energy).
+    """
+    frames = _frames(heard, round(STEP_S * _RATE))
+    found = []
+    for at in range(0, len(frames), _BLOCK):
+        some = frames[at : at + _BLOCK] * np.hanning(_FRAME)
+        power = np.abs(np.fft.rfft(some, axis=1)) ** 2
+        total = power.sum(axis=1) + 1e-8
+        middle = power @ np.linspace(0, 1, power.shape[1]) / total
+        crossings = (np.diff(np.signbit(some), axis=1) != 0).mean(axis=1)
+        # The first cepstral number is the loudness once more.
+        found.append(np.column_stack([np.log(total), middle, crossings, _cepstrum(power)[1][:, 1:]]))
+    return np.vstack(found).astype(np.float32)
+
+
+def _frames(heard: NDArray[np.float64], hop: int) -> Any:
+    from numpy.lib.stride_tricks import sliding_window_view
+
+    if len(heard) < _FRAME:
+        heard = np.pad(heard, (0, _FRAME - len(heard)))
+    return sliding_window_view(heard, _FRAME)[::hop]
+
+
+def _cepstrum(power: Any) -> tuple[Any, Any]:
+    """The logarithms of the energy in the mel bands, and the first numbers of their cosine transform."""
+    from scipy.fft import dct
+
+    bands = np.log(power @ _mel().T + 1e-8)
+    return bands, dct(bands, axis=1, norm="ortho")[:, :_CEPSTRUM]
+
+
+def samples(data: bytes, name: str, most_s: int = MOST_S) -> tuple[NDArray[np.float64], int]:
+    """The sound (at most `most_s` seconds of it) as numbers from -1 to 1, its channels mixed, and its rate in Hz."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            raw = file.readframes(min(file.getnframes(), _MOST_S * rate))
+            raw = file.readframes(min(file.getnframes(), most_s * rate))
     except (wave.Error, EOFError, ValueError, MemoryError) as e:
         raise BadSample(f"{name} is not a WAV file that can be heard: {e}") from e
     if not rate or not raw or width not in (1, 2, 3, 4):
@@ -67,7 +105,8 @@ def samples(data: bytes, name: str) -> tuple[NDArray[np.float64], int]:
     return values.reshape(-1, channels).mean(axis=1), rate
 
 
-def _resampled(values: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+def resampled(values: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """At the rate everything here is heard at, 16 kHz."""
     if rate == _RATE:
         return values
     from math import gcd

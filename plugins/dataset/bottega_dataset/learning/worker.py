@@ -255,6 +255,8 @@ def _said(one: Annotation, annotation_type: str) -> dict[str, Any]:
         said["type"] = one.type
     if one.property:
         said["property"] = one.property
+    if one.id:
+        said["id"] = one.id
     return said
 
 

@@ -14,7 +14,7 @@ from bottega.hookspecs import hookimpl
 from bottega_dataset.processing.processors import AUDIO, AUGMENTATION, Params, Processor
 from bottega_dataset.processing.work import Work
 from bottega_dataset.sample import Annotation
-from bottega_dataset.types.times import END, START, milliseconds
+from bottega_dataset.types.times import END, START, milliseconds, written
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -63,14 +63,9 @@ def _followed(annotations: Sequence[Annotation], faster: Fraction, seconds: floa
             start, end = (min(last, round(milliseconds(prop[name]) / faster)) for name in (START, END))
             if end <= start:
                 continue
-            one = replace(one, property={**prop, START: _time(start), END: _time(end)})
+            one = replace(one, property={**prop, START: written(start), END: written(end)})
         found.append(one)
     return found
-
-
-def _time(at_ms: int) -> str:
-    seconds, rest = divmod(at_ms, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
 
 
 class SoundNoiseParams(SoundParams):

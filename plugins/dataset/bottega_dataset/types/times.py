@@ -38,3 +38,9 @@ def check_interval(given: dict[str, Any], where: str) -> None:
     """Raises BadSample when the end does not lie behind the start."""
     if milliseconds(given[END]) <= milliseconds(given[START]):
         raise BadSample(f"{where}['{END}'] is {given[END]}; it must lie behind {START}, which is {given[START]}")
+
+
+def written(at_ms: int) -> str:
+    """``hh:mm:ss.SSS`` of a time in milliseconds."""
+    seconds, rest = divmod(at_ms, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
