@@ -187,19 +187,27 @@ class Requirement:
             await platform.shared.limiter.hit(f"address {call.source_ip}")
             raise
         call.limit_body = self.limit_body
+        return await self.admit(platform, call, principal, connection.path_params)
+
+    async def admit(
+        self, platform: Platform, call: Call, principal: Principal, parameters: Mapping[str, Any]
+    ) -> Caller:
+        """Everything that is checked of a caller once it is known who it is.
+
+        :param parameters: those of the route's path, or what takes their place where there is no route.
+        """
         act_as(principal)
         await platform.identity.check_address(principal, call.source_ip)
         await platform.limit_rate(principal)
         platform.check_owner(self.action)
-        project_id = connection.path_params.get("project_id")
+        project_id = parameters.get("project_id")
         if project_id is not None:
             call.project = await platform.identity.check_project(principal, project_id)
         owner = platform.action_owner(self.action)
-        resource = self.resource.format_map(connection.path_params)
-        resource = f"bottega:{owner}:{project_id or PLATFORM}:{resource}"
+        named = self.resource.format_map(parameters)
+        resource = f"bottega:{owner}:{project_id or PLATFORM}:{named}"
         call.resource = resource
         if project_id is not None:
-            named = self.resource.format_map(connection.path_params)
             await platform.workspaces.admit(call, principal, project_id, named, guarded=not self.everyone)
         if not self.everyone:
             _refuse_unless(await _decide(platform, call, principal, self.action, resource), self.action, resource)

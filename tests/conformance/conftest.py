@@ -112,6 +112,7 @@ TABLES = [
         r"|/(notebooks|modelarts-service-v2|modelarts-training-job)(/{\w+})?/(tags|resource-instances)\b",
     ),
     Table("cts", "huaweicloudsdkcts.v3.CtsClient"),
+    Table("kps", "huaweicloudsdkkps.v3.KpsClient", only=r"/keypairs(/{keypair_name})?$"),
     Table("otc-modelartsv2", "otcextensions.sdk.modelartsv2.v2.Proxy", listed=of_the_openstack_client),
     Table("data-management", "rest_api", listed=of_the_reference),
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import webbrowser
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -39,13 +41,16 @@ def create(
     allow: Annotated[
         list[str] | None, typer.Option(help="Address, network or range (first-last) it is opened from; else from all.")
     ] = None,
+    key_pair: Annotated[
+        list[str] | None, typer.Option(help="A key pair of yours (`keypairs`) that opens it over SSH, too.")
+    ] = None,
     wait: Wait = True,
     quote: Quote = False,
 ) -> None:
     """Create and start a notebook."""
     client = connect()
     body: dict[str, Any] = {"name": name, "flavor": flavor, "description": description, "duration": hours * _HOUR_MS}
-    body |= {"endpoints": _endpoints(allow)} if allow else {}
+    body |= {"endpoints": _endpoints(allow or [], key_pair or [])} if allow or key_pair else {}
     _finish(client, quoting.create(client, BASE, body, quote), "RUNNING", wait)
 
 
@@ -86,8 +91,41 @@ def allow(
 ) -> None:
     """Say from which addresses a notebook is opened."""
     client = connect()
-    changed = client.put(f"{BASE}/{_id(client, notebook)}", {"endpoints": _endpoints(addresses or [])})
-    show(changed["endpoints"], ["service", "allowed_access_ips"])
+    present = client.get(f"{BASE}/{_id(client, notebook)}")
+    pairs = [name for endpoint in present["endpoints"] for name in endpoint["key_pair_names"]]
+    _reach(client, present, addresses or [], pairs)
+
+
+@app.command("key-pairs")
+def choose_key_pairs(
+    notebook: Instance,
+    names: Annotated[list[str] | None, typer.Argument(help="Key pairs of yours; none: not over SSH.")] = None,
+) -> None:
+    """Say which key pairs open a notebook over SSH. One that ran without any has to be started anew."""
+    client = connect()
+    present = client.get(f"{BASE}/{_id(client, notebook)}")
+    _reach(client, present, present["endpoints"][0]["allowed_access_ips"], names or [])
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(
+    context: typer.Context,
+    notebook: Instance,
+    identity: Annotated[str | None, typer.Option("--identity", "-i", help="File of the private key.")] = None,
+) -> None:
+    """Open a shell in a running notebook, or run the COMMAND that follows, by the machine's own ssh."""
+    client = connect()
+    shown = client.get(f"{BASE}/{_id(client, notebook)}")
+    place = next((e["uri"] for e in shown["endpoints"] if e["service"] == "SSH"), "")
+    if OPTIONS.as_json:
+        show({"uri": place})
+    elif not place:
+        raise ApiFailure(409, "ModelArts.0105", f"it is {shown['status']}, or no key pair opens it", "-")
+    else:
+        url = urlsplit(place)
+        known = ["-i", identity] if identity else []
+        command = ["ssh", *known, "-p", str(url.port), f"{url.username}@{url.hostname}", *context.args]
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()
@@ -111,8 +149,14 @@ def run(notebook: Instance, code: str) -> None:
         raise typer.Exit(1)
 
 
-def _endpoints(addresses: list[str]) -> list[dict[str, Any]]:
-    return [{"service": "NOTEBOOK", "allowed_access_ips": addresses}]
+def _endpoints(addresses: list[str], key_pairs: list[str]) -> list[dict[str, Any]]:
+    ssh = {"service": "SSH", "key_pair_names": key_pairs}
+    return [{"service": "NOTEBOOK", "allowed_access_ips": addresses}, *([ssh] if key_pairs else [])]
+
+
+def _reach(client: Client, notebook: dict[str, Any], addresses: list[str], key_pairs: list[str]) -> None:
+    changed = client.put(f"{BASE}/{notebook['id']}", {"endpoints": _endpoints(addresses, key_pairs)})
+    show(changed["endpoints"], ["service", "allowed_access_ips", "key_pair_names", "uri"])
 
 
 def _print_piece(piece: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from bottega.backends import WorkloadSpec
 
-PORT = "jupyter"
+PORT, SSH_PORT = "jupyter", "ssh"
+SSH_VARIABLE = "BOTTEGA_NOTEBOOK_SSH_PORT"
 KEY_VARIABLE = "BOTTEGA_NOTEBOOK_KEY"
 KEY_HEADER = "X-Bottega-Notebook-Key"
 USER_HEADER = "X-Bottega-User"
@@ -35,8 +36,10 @@ def base_path(project_id: str, notebook_id: str) -> str:
     return f"/notebooks/{project_id}/{notebook_id}/"
 
 
-def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float) -> WorkloadSpec:
+def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float, *, ssh: bool) -> WorkloadSpec:
     """A JupyterLab that listens on 127.0.0.1 and knows nobody but who holds the key made here.
+
+    With `ssh` it serves shells and files over SSH too, to the same.
 
     Packages installed with pip go to the notebook's own disk and last, instead of changing the platform's
     environment. JupyterLab itself ignores them (``-E``), its kernels and terminals see them.
@@ -59,6 +62,8 @@ def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float) -> 
         "LabApp.news_url": "None",
         "LabApp.extension_manager": "readonly",
     }
+    if ssh:
+        options["ServerApp.jpserver_extensions"] = "bottega_notebook.ssh_inside=True"
     return WorkloadSpec(
         command=["{python}", "-E", "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())],
         environment={
@@ -73,11 +78,12 @@ def workload_spec(project_id: str, notebook_id: str, start_timeout_s: float) -> 
             "PYTHONPATH": f"{{dir}}/{_PACKAGES}",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "SHELL": "/bin/bash",
-        },
+        }
+        | ({SSH_VARIABLE: f"{{port:{SSH_PORT}}}"} if ssh else {}),
         # A folder that is not there when Python starts is not looked into later.
         files={f"{folder}/.keep": "" for folder in (FOLDER, _PACKAGES)} | {_PAGE_CONFIG: _NO_NEWS},
         persistent_dir=f"notebook-{notebook_id}",
-        ports=[PORT],
+        ports=[PORT, SSH_PORT] if ssh else [PORT],
         readiness=f"{PORT}:{base}api",
         readiness_timeout_s=start_timeout_s,
         session_policy=_SESSION_POLICY,

@@ -14,7 +14,7 @@ from jupyter_server.auth.identity import IdentityProvider, User
 from bottega_notebook.jupyter import KEY_HEADER, KEY_VARIABLE, USER_HEADER
 
 # Taken out, so that kernels and terminals do not inherit it.
-_KEY = os.environ.pop(KEY_VARIABLE)
+KEY = os.environ.pop(KEY_VARIABLE)
 
 
 class PlatformIdentity(IdentityProvider):
@@ -22,7 +22,7 @@ class PlatformIdentity(IdentityProvider):
 
     def get_user(self, handler: Any) -> User | None:
         headers = handler.request.headers
-        if not hmac.compare_digest(headers.get(KEY_HEADER, "").encode(), _KEY.encode()):
+        if not hmac.compare_digest(headers.get(KEY_HEADER, "").encode(), KEY.encode()):
             return None
         # Like a token in a header, the key shows that no foreign page made the browser send this.
         handler._token_authenticated = True

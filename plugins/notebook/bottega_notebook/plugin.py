@@ -30,9 +30,9 @@ def bottega_settings() -> type[BaseModel]:
 
 @hookimpl
 def bottega_entities() -> Entities:
-    from bottega_notebook.entities import Notebook
+    from bottega_notebook.entities import KeyPair, Notebook
 
-    return Entities([Notebook], Path(__file__).parent / "migrations")
+    return Entities([Notebook, KeyPair], Path(__file__).parent / "migrations")
 
 
 @hookimpl
@@ -45,6 +45,11 @@ def bottega_actions() -> Iterable[Action]:
         Action("modelarts:notebook:delete", "Delete a notebook", "Notebook", "deleteNotebook"),
         Action("modelarts:notebook:action", "Start and stop a notebook", "Notebook", "startNotebook"),
         Action("modelarts:notebook:access", "Open a notebook and run code in it", "Notebook", "openNotebook"),
+        Action("kps:keypair:create", "Make or import an SSH key pair", "keypair", "createOrImportKeypair"),
+        Action("kps:keypair:list", "List one's SSH key pairs", "keypair"),
+        Action("kps:keypair:get", "See an SSH key pair of one's own", "keypair"),
+        Action("kps:keypair:update", "Describe an SSH key pair of one's own", "keypair", "updateKeypair"),
+        Action("kps:keypair:delete", "Delete an SSH key pair of one's own", "keypair", "deleteKeypair"),
     )
 
 
@@ -101,13 +106,17 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
     from bottega_notebook.proxy import Proxy
     from bottega_notebook.service import Notebooks
+    from bottega_notebook.ssh_door import SshDoor
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        notebooks = Notebooks(platform)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Notebooks(platform).keep_leases)
+            tasks.start_soon(notebooks.keep_leases)
+            tasks.start_soon(notebooks.serve_ssh_again)
             yield
             tasks.cancel_scope.cancel()
+        await SshDoor.of(platform).close()
         await Proxy.of(platform).close()
 
     return lifespan()
@@ -115,6 +124,7 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    from bottega_notebook import commands
+    from bottega_notebook import commands, key_pair_commands
 
     cli.add_typer(commands.app, name="notebooks")
+    cli.add_typer(key_pair_commands.app, name="keypairs")

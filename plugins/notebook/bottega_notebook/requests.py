@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from bottega.addresses import parse_range
-from bottega.errors import Invalid, NotSupported
+from bottega.errors import Invalid
 from bottega_notebook.settings import HOUR_MS
 from bottega_notebook.views import IMAGE_ID
 
@@ -47,12 +47,24 @@ class _Reached(BaseModel):
     endpoints: list[EndpointRequest] | None = Field(None, max_length=10)
 
     def allowed_ips(self) -> list[str] | None:
-        """The addresses that may open it; None when nothing is said. Raises NotSupported for access over SSH."""
+        """The addresses that may open it, in whatever way; None when nothing is said."""
         if self.endpoints is None:
             return None
-        if any(e.service == "SSH" or e.key_pair_names for e in self.endpoints):
-            raise NotSupported("endpoints: access over SSH, with key pairs, is not offered; open it in the browser")
-        return [address for e in self.endpoints for address in e.allowed_access_ips]
+        return list(dict.fromkeys(address for e in self.endpoints for address in e.allowed_access_ips))
+
+    def key_pairs(self) -> list[str] | None:
+        """The names of the key pairs that open it over SSH; None when nothing is said.
+
+        Raises Invalid for SSH without a key pair.
+        """
+        if self.endpoints is None:
+            return None
+        for place, endpoint in enumerate(self.endpoints):
+            if endpoint.service == "SSH" and not endpoint.key_pair_names:
+                raise Invalid(f"endpoints[{place}].key_pair_names: name a key pair of yours that opens it over SSH")
+            if endpoint.service != "SSH" and endpoint.key_pair_names:
+                raise Invalid(f"endpoints[{place}].key_pair_names: key pairs open a notebook by the service SSH")
+        return [name for e in self.endpoints for name in e.key_pair_names]
 
 
 class _WithImage(_Reached):

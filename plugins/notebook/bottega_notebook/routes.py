@@ -11,6 +11,7 @@ from bottega.errors import Conflict
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 from bottega.tags import tag_routes
+from bottega_notebook import key_pair_routes
 from bottega_notebook.access import ACTION, COOKIE, ByCode, ByCredentialsOrCookie, Sessions
 from bottega_notebook.jupyter import base_path
 from bottega_notebook.planner import CREATE, NotebookPlanner
@@ -41,6 +42,7 @@ def router(platform: Platform, notebooks: Notebooks, proxy: Proxy) -> APIRouter:
     _instance(routes, notebooks, views)
     _browser(routes, platform, notebooks, sessions)
     _passing_on(routes, platform, notebooks, proxy)
+    routes.include_router(key_pair_routes.router(platform))
     return routes
 
 
@@ -61,6 +63,7 @@ def _management(routes: APIRouter, notebooks: Notebooks, views: Views, planner: 
                 lease_ms=body.duration or body.lease.duration,
                 workspace_id=body.workspace_id,
                 allowed_ips=tuple(body.allowed_ips() or ()),
+                key_pairs=tuple(body.key_pairs() or ()),
             ),
         )
         return await views.told(caller, instance)
@@ -115,7 +118,7 @@ def _instance(routes: APIRouter, notebooks: Notebooks, views: Views) -> None:
     ) -> dict[str, Any]:
         body.check_image()
         changes: dict[str, Any] = {"name": body.name, "description": body.description, "flavor": body.flavor}
-        changes["allowed_ips"] = body.allowed_ips()
+        changes |= {"allowed_ips": body.allowed_ips(), "key_pairs": body.key_pairs(), "user_id": caller.user_id}
         return await views.told(caller, await notebooks.update(caller.project_id, notebook_id, **changes))
 
     @routes.delete(base)

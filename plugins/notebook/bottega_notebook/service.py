@@ -26,6 +26,7 @@ from typing import Any
 
 import anyio
 import structlog
+from sqlalchemy import String, cast
 from sqlmodel import col, select
 
 from bottega.addresses import allowed
@@ -46,8 +47,10 @@ from bottega_notebook.events import (
     NotebookStopped,
 )
 from bottega_notebook.jupyter import KEY_VARIABLE, PORT, workload_spec
+from bottega_notebook.key_pairs import KeyPairs
 from bottega_notebook.proxy import Target
 from bottega_notebook.settings import NotebookSettings
+from bottega_notebook.ssh_door import SshDoor
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +70,10 @@ class Instance:
 
 @dataclass(frozen=True)
 class Order:
-    """What a user asks for. `lease_ms` is how long it runs before it is stopped."""
+    """What a user asks for. `lease_ms` is how long it runs before it is stopped.
+
+    `key_pairs` are the names of the user's own that open it over SSH; without any it is opened in the browser only.
+    """
 
     name: str
     lease_ms: int
@@ -76,6 +82,7 @@ class Order:
     capacity_gb: int = 5
     workspace_id: str = "0"
     allowed_ips: tuple[str, ...] = ()
+    key_pairs: tuple[str, ...] = ()
 
 
 def check_address(notebook: Notebook, source_ip: str | None) -> None:
@@ -94,11 +101,14 @@ class Notebooks:
     async def create(self, project_id: str, user_id: str, order: Order) -> Instance:
         """Register a notebook and ask for its first start.
 
-        Raises Conflict for a taken name, QuotaExceeded, Invalid for an unknown flavor, Unavailable without JupyterLab.
+        Raises Conflict for a taken name, QuotaExceeded, Invalid for an unknown flavor, NotFound for a key pair that
+        the user has not, Unavailable without JupyterLab, or where SSH is not served.
         """
         _need_jupyter()
         flavor = self.flavor(order.flavor)
+        await self._serve_ssh(order.key_pairs)
         async with self._platform.database.transaction() as tx:
+            pairs = await KeyPairs.named(tx.session, project_id, user_id, order.key_pairs)
             resource = await self._platform.resources.create(
                 tx,
                 kind=KIND,
@@ -117,6 +127,7 @@ class Notebooks:
                 capacity_gb=order.capacity_gb,
                 lease_ms=order.lease_ms,
                 allowed_ips=list(order.allowed_ips),
+                key_pairs=[pair.key for pair in pairs if pair.key is not None],
                 created_at=resource.created_at,
             )
             instance = Instance(resource, notebook)
@@ -173,9 +184,15 @@ class Notebooks:
         description: str | None = None,
         flavor: str | None = None,
         allowed_ips: Sequence[str] | None = None,
+        key_pairs: Sequence[str] | None = None,
+        user_id: str = "",
     ) -> Instance:
-        """Change what is given. Raises Conflict for a taken name, or a new flavor while it is not at rest."""
+        """Change what is given; `key_pairs` are those of `user_id`.
+
+        Raises Conflict for a taken name, or a new flavor while it is not at rest; NotFound for an unknown key pair.
+        """
         chosen = self.flavor(flavor) if flavor else None
+        await self._serve_ssh(key_pairs or ())
         async with self._platform.database.transaction() as tx:
             instance = await self._locked(tx, project_id, notebook_id)
             if chosen and chosen.id != instance.notebook.flavor:
@@ -184,6 +201,10 @@ class Notebooks:
                 tx.session.add(instance.notebook)
             if allowed_ips is not None:
                 instance.notebook.allowed_ips = [*allowed_ips]
+                tx.session.add(instance.notebook)
+            if key_pairs is not None:
+                pairs = await KeyPairs.named(tx.session, project_id, user_id, key_pairs)
+                instance.notebook.key_pairs = [pair.key for pair in pairs if pair.key is not None]
                 tx.session.add(instance.notebook)
             if name is not None and name != instance.resource.name:
                 await self._platform.resources.rename(tx, instance.resource, name)
@@ -214,10 +235,10 @@ class Notebooks:
             tx.emit(NotebookDeleted(notebook_id=resource.id, name=resource.name), resource.urn)
         return instance
 
-    async def target(self, project_id: str, notebook_id: str, source_ip: str | None) -> Target:
-        """Where the JupyterLab of a notebook is, for somebody at `source_ip`.
+    async def target(self, project_id: str, notebook_id: str, source_ip: str | None, port: str = PORT) -> Target:
+        """Where the JupyterLab of a notebook is, or another `port` of it, for somebody at `source_ip`.
 
-        Raises Conflict unless it is running, Forbidden when it is not opened from that address.
+        Raises Conflict unless it is running and has that port, Forbidden when it is not opened from that address.
         """
         async with self._platform.database.read() as session:
             resource = await self._platform.resources.get(session, KIND, project_id, notebook_id)
@@ -227,7 +248,9 @@ class Notebooks:
             self._demand(Instance(resource, notebook), (RUNNING,), "opened")
             workload = await session.get(Workload, notebook.workload_id)
         assert workload is not None  # a notebook that runs has one
-        return Target(workload.endpoints[PORT], workload.spec["environment"][KEY_VARIABLE])
+        if port not in workload.endpoints:
+            raise Conflict(f"notebook '{resource.name}' was started without {port}; stop it and start it again")
+        return Target(workload.endpoints[port], workload.spec["environment"][KEY_VARIABLE])
 
     def flavors(self) -> Sequence[Flavor]:
         return self._platform.workloads.flavors("notebook")
@@ -293,14 +316,33 @@ class Notebooks:
                     await self._stop(tx, instance, "lease")
         return len(found)
 
+    async def serve_ssh_again(self) -> None:
+        """After a start: where a notebook is opened over SSH, that is served as before."""
+        query = select(Notebook.id).join(Resource, col(Resource.id) == Notebook.id)
+        query = query.where(col(Resource.status) != DELETED, cast(col(Notebook.key_pairs), String) != "[]").limit(1)
+        async with self._platform.database.read() as session:
+            found = (await session.exec(query)).first()
+        if found is not None:
+            try:
+                await SshDoor.of(self._platform).open()
+            except Unavailable as e:
+                log.error("notebooks are not opened over SSH", reason=e.message)
+
     # -- parts ---------------------------------------------------------------------------------------------------
+
+    async def _serve_ssh(self, key_pairs: Sequence[str]) -> None:
+        """Raises Unavailable where key pairs would open nothing."""
+        if key_pairs:
+            await SshDoor.of(self._platform).open()
 
     async def _request_workload(self, tx: Transaction, instance: Instance) -> None:
         # Always for its owner: who starts the notebook of another must not lend it rights of their own.
         resource, notebook = instance.resource, instance.notebook
         workload = await self._platform.workloads.request(
             tx,
-            workload_spec(resource.project_id, resource.id, self._settings.start_timeout_s),
+            workload_spec(
+                resource.project_id, resource.id, self._settings.start_timeout_s, ssh=bool(notebook.key_pairs)
+            ),
             kind="notebook",
             flavor_id=notebook.flavor,
             resource_urn=resource.urn,

@@ -20,3 +20,9 @@ class NotebookSettings(Section):
     """How long a browser that opened a notebook stays logged in to it."""
     lease_check_s: float = Field(5, gt=0)
     """How often leases that have run out are looked for."""
+    ssh_host: str = "127.0.0.1"
+    """The address SSH is served at, for notebooks that key pairs open."""
+    ssh_port: int = Field(0, ge=0, le=65535)
+    """0: a free one, the same after every start where that can be."""
+    ssh_public_host: str | None = None
+    """What users call the machine; None: the host of the platform's URL."""

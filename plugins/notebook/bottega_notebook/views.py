@@ -11,7 +11,9 @@ from bottega.platform import Platform
 from bottega.tags import tag_list
 from bottega_notebook.entities import Notebook
 from bottega_notebook.jupyter import FOLDER, base_path
+from bottega_notebook.key_pairs import KeyPairs
 from bottega_notebook.service import CREATING, RUNNING, STARTING, Instance
+from bottega_notebook.ssh_door import SshDoor
 
 IMAGE_ID = "6b2c3f52-6a0e-5b1c-9d55-2f2a4f8f7f10"
 """Of the one built-in image: the environment the platform itself runs in."""
@@ -58,7 +60,8 @@ class Views:
                     "uri": "",
                     "key_pair_names": [],
                     "allowed_access_ips": notebook.allowed_ips,
-                }
+                },
+                *await self._ssh(notebook, running),
             ],
             "workspace_id": resource.workspace_id,
             "user": await self._user(resource.owner_id),
@@ -97,6 +100,22 @@ class Views:
             "storages": ["EVS"],
         }
 
+    async def _ssh(self, notebook: Notebook, running: bool) -> list[dict[str, Any]]:
+        async with self._platform.database.read() as session:
+            pairs = await KeyPairs.of(session, notebook.key_pairs)
+        if not pairs:
+            return []
+        place = SshDoor.of(self._platform).place
+        return [
+            {
+                "service": "SSH",
+                "dev_service": "SSH",
+                "uri": f"ssh://{notebook.id}@{place[0]}:{place[1]}" if running and place else "",
+                "key_pair_names": [pair.name for pair in pairs],
+                "allowed_access_ips": notebook.allowed_ips,
+            }
+        ]
+
     async def _user(self, user_id: str) -> dict[str, Any]:
         identity = self._platform.identity
         try:
@@ -126,7 +145,7 @@ def _image(notebook: Notebook) -> dict[str, Any]:
         "type": "BUILD_IN",
         "status": "ACTIVE",
         "description": "JupyterLab with the packages of this installation",
-        "dev_services": ["NOTEBOOK"],
+        "dev_services": ["NOTEBOOK", "SSH"],
         "resource_categories": ["CPU", "GPU"],
         "service_type": "DEV",
         "visibility": "PUBLIC",

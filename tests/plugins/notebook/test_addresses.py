@@ -57,15 +57,14 @@ def test_addresses_on_the_command_line(shared: Any, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "code"),
+    "endpoint",
     [
-        ({"service": "NOTEBOOK", "allowed_access_ips": ["nowhere"]}, "ModelArts.0101"),
-        ({"service": "NOTEBOOK", "allowed_access_ips": ["10.0.0.9-10.0.0.1"]}, "ModelArts.0101"),
-        ({"service": "SSH", "key_pair_names": ["mine"]}, "ModelArts.0112"),
+        {"service": "NOTEBOOK", "allowed_access_ips": ["nowhere"]},
+        {"service": "SSH", "allowed_access_ips": ["10.0.0.9-10.0.0.1"]},
     ],
 )
-def test_what_cannot_be_enforced_is_refused(tenant: Any, endpoint: dict[str, Any], code: str) -> None:
+def test_what_cannot_be_enforced_is_refused(tenant: Any, endpoint: dict[str, Any]) -> None:
     with pytest.raises(ApiFailure) as refused:
         tenant.client.post(BASE, {"name": "refused", "endpoints": [endpoint]})
-    assert (refused.value.status, refused.value.error_code) == (400, code)
+    assert (refused.value.status, refused.value.error_code) == (400, "ModelArts.0101")
     assert tenant.client.get(BASE)["total"] == 0
