@@ -17,6 +17,7 @@ from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
 from bottega.gateway import Public, Requirement, checks_of
 from bottega.plugins import Plugin, Quota
+from bottega.routing import LateRoute, join
 
 if TYPE_CHECKING:
     from bottega.runtime import Runtime
@@ -54,12 +55,12 @@ def build(runtime: Runtime) -> ASGIApp:
     install_error_handlers(app)
     for router in routes.routers(runtime):
         check_routes(router.routes, "core", {a.name for a in routes.ACTIONS})
-        app.include_router(router)
+        join(app.router, router)
     runtime.platform.shared.quotas.update(_quotas(runtime))
     runtime.platform.shared.planners = [
         planner for planners in runtime.platform.extensions("bottega_plans") for planner in planners
     ]
-    app.include_router(preflight.router(runtime.platform))
+    join(app.router, preflight.router(runtime.platform))
     taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
@@ -120,7 +121,12 @@ def every_route(found: Sequence[BaseRoute]) -> Iterator[GuardedRoute]:
     for context in iter_route_contexts(found):
         if not isinstance(context.original_route, APIRoute | APIWebSocketRoute):
             raise PluginError(f"route {context.path} is not a FastAPI route and cannot be checked")
-        yield GuardedRoute(context.path or "", frozenset(context.methods or ()), tuple(checks_of(context.dependant)))
+        checks: list[Requirement | Public] = []
+        if isinstance(context.original_route, LateRoute):
+            named = context.original_route.own_dependencies()
+            checks = [check for check in named if isinstance(check, Requirement | Public)]
+        checks = checks or list(checks_of(context.dependant))
+        yield GuardedRoute(context.path or "", frozenset(context.methods or ()), tuple(checks))
 
 
 def check_routes(found: Sequence[BaseRoute], plugin: str, declared: set[str]) -> None:
@@ -158,6 +164,16 @@ def _mount(app: FastAPI, runtime: Runtime, plugin: Plugin, taken: set[tuple[str,
         if mine & taken:
             method, path = min(mine & taken)
             raise PluginError(f"route {method} {path} exists already")
-        app.include_router(router, tags=[plugin.name])
+        _add(app, router, plugin.name)
         taken |= mine
         plugin.router = router
+
+
+def _add(app: FastAPI, router: APIRouter, tag: str) -> None:
+    if not all(isinstance(route, APIRoute | APIWebSocketRoute) for route in router.routes):
+        app.include_router(router, tags=[tag])  # it includes others, with settings that only FastAPI applies
+        return
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            route.tags = [tag, *route.tags]
+    join(app.router, router)

@@ -17,6 +17,7 @@ from bottega.gateway import Caller, requires
 from bottega.nats_auth import consumer_name, project_subscriber_permissions
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 
 ACTIONS = (
     Action(SUBSCRIBE, "Follow a project's events (of the types event/<type>) and get NATS credentials for them"),
@@ -37,7 +38,7 @@ class SubscriberRequest(BaseModel):
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter(tags=["core"])
+    router = Router(tags=["core"])
 
     @router.post("/v1/{project_id}/nats-credentials", status_code=201)
     async def nats_credentials(

@@ -13,6 +13,7 @@ from bottega.context import Principal
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.plugins import Action
+from bottega.routing import Router
 
 if TYPE_CHECKING:
     from bottega.platform import Platform
@@ -40,7 +41,7 @@ class PermissionQuestion(ActionQuestion):
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter(tags=["core"])
+    router = Router(tags=["core"])
 
     async def put(body: ActionQuestion, caller: Caller, own: bool) -> explain.Question:
         if not _ACTION.fullmatch(body.action):

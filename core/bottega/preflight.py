@@ -18,11 +18,12 @@ from bottega.iam import Decision
 from bottega.permission_routes import CHECK
 from bottega.plans import Need, Plan, Planner
 from bottega.platform import Platform
+from bottega.routing import Router
 
 
 def router(platform: Platform) -> APIRouter:
     """A route for each creating request that a plugin of this installation foresees."""
-    routes = APIRouter(tags=["core"])
+    routes = Router(tags=["core"])
     for planner in platform.shared.planners:
         routes.add_api_route(f"{planner.path}/preflight", _route(planner), methods=["POST"])
     return routes

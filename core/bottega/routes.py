@@ -17,6 +17,7 @@ from bottega.entities import Group, GroupMember, LineageEdge, Resource
 from bottega.errors import NotFound
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega.urn import Urn
 from bottega.workspaces import closed_to_caller
 
@@ -55,7 +56,7 @@ def routers(runtime: Runtime) -> list[APIRouter]:
 
 
 def _health(runtime: Runtime) -> APIRouter:
-    router = APIRouter(tags=["health"])
+    router = Router(tags=["health"])
 
     @router.get("/healthz", dependencies=[public("says only that the process answers")])
     async def healthz() -> dict[str, str]:
@@ -84,7 +85,7 @@ def _health(runtime: Runtime) -> APIRouter:
 
 
 def _platform(runtime: Runtime) -> APIRouter:
-    router = APIRouter(tags=["core"])
+    router = Router(tags=["core"])
     platform = runtime.platform
 
     @router.get("/metrics")
@@ -118,7 +119,7 @@ def _platform(runtime: Runtime) -> APIRouter:
 
 
 def _project(runtime: Runtime) -> APIRouter:
-    router = APIRouter(tags=["core"])
+    router = Router(tags=["core"])
     platform = runtime.platform
 
     @router.get("/v1/{project_id}/resources")
@@ -199,7 +200,7 @@ async def _open(session: AsyncSession, urns: set[str]) -> tuple[set[str], dict[s
 
 
 def _dead_letters(runtime: Runtime) -> APIRouter:
-    router = APIRouter(tags=["core"])
+    router = Router(tags=["core"])
     bus = runtime.platform.bus
 
     async def operator(caller: Caller) -> None:

@@ -12,6 +12,7 @@ from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega.rotation import reseal
+from bottega.routing import Router
 
 ACTIONS = (
     Action("bottega:secret:list", "See which keys secrets are kept under"),
@@ -27,7 +28,7 @@ class RotationRequest(BaseModel):
 
 
 def router(platform: Platform) -> APIRouter:
-    routes = APIRouter(tags=["core"])
+    routes = Router(tags=["core"])
 
     async def operator(caller: Caller) -> None:
         await caller.check_operator(NotFound("the keys of the installation are its operator's business"))

@@ -18,6 +18,7 @@ from bottega.entities import Resource
 from bottega.errors import Conflict
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 MOST = 20
 """Tags of one thing, as with the vendor."""
@@ -103,7 +104,7 @@ def tag_routes(platform: Platform, prefix: str, kind: str, *, listing: str, read
 
     :param listing: the plugin's IAM actions of seeing all of the kind, `reading` one, and `changing` one.
     """
-    routes = APIRouter(prefix=prefix)
+    routes = Router(prefix=prefix)
     one = f"{kind}/{{resource_id}}"
 
     @routes.get("/tags")

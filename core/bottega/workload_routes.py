@@ -15,6 +15,7 @@ from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega.workloads import FINAL
 
 ACTIONS = (Action("bottega:workload:objects", "Get URLs of the objects of a workload, as that workload"),)
@@ -29,7 +30,7 @@ class Paths(BaseModel):
 
 def router(platform: Platform) -> APIRouter:
     """A workload may use these whatever its session policy says; each call checks its spec instead."""
-    routes = APIRouter(prefix="/v1/{project_id}/workloads/{workload_id}/objects", tags=["core"])
+    routes = Router(prefix="/v1/{project_id}/workloads/{workload_id}/objects", tags=["core"])
 
     @routes.get("")
     async def list_objects(

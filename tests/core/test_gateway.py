@@ -182,7 +182,7 @@ def test_a_forbidden_character_is_told_in_words(tenant: Tenant) -> None:
 
 
 def test_the_api_describes_its_authentication_and_its_refusals(running: RunningPlatform) -> None:
-    schema = httpx.get(f"{running.url}/openapi.json").json()
+    schema = httpx.get(f"{running.url}/openapi.json", timeout=60).json()
     assert set(schema["components"]["securitySchemes"]) == {"token", "bearer", "signature"}
     asking = schema["paths"]["/v1/{project_id}/permissions/check"]["post"]
     assert asking["security"] == [{"token": []}, {"bearer": []}, {"signature": []}]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 
 from bottega.entities import Resource
 from bottega.gateway import Caller, Page, paging, requires
+from bottega.routing import Router
 from bottega_conversion.entities import ConversionTask
 from bottega_conversion.planner import CREATE, GET, STOP, ConversionPlanner
 from bottega_conversion.requests import ConversionRequest
@@ -15,7 +16,7 @@ from bottega_conversion.service import Conversions, shown_now
 
 
 def router(conversions: Conversions, planner: ConversionPlanner) -> APIRouter:
-    routes = APIRouter(prefix="/v2/{project_id}")
+    routes = Router(prefix="/v2/{project_id}")
 
     @routes.get("/conversion-templates")
     async def templates(caller: Caller = requires("modelarts:convertTemplate:list")) -> dict[str, Any]:

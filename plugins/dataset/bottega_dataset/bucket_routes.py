@@ -16,6 +16,7 @@ from bottega.errors import TooLarge
 from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import object_urn
 from bottega_dataset import buckets
 from bottega_dataset.object_events import ObjectEvents
@@ -39,7 +40,7 @@ class PresignRequest(BaseModel):
 
 def router(platform: Platform, events: ObjectEvents, *, endpoint: bool) -> APIRouter:
     """`endpoint`: whether the platform speaks S3 itself, at ``/s3``."""
-    routes = APIRouter()
+    routes = Router()
 
     @routes.post("/v1/{project_id}/buckets", status_code=201)
     async def create_bucket(

@@ -11,6 +11,7 @@ from bottega.database import AsyncSession, Transaction
 from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import datasets, imports, labels, pages, samples, shapes, statistics, sync, tasks
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
@@ -34,7 +35,7 @@ _PREVIEWS = 4
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service, teams = Datasets(platform), Teams.of(platform)
 
     @routes.post(DATASETS, status_code=201)

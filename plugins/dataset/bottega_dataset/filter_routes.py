@@ -12,6 +12,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Conflict
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import samples, shapes
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, SavedFilter
@@ -26,7 +27,7 @@ _SEE, _CHANGE = "modelarts:dataset:listSamples", "modelarts:dataset:update"
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(_FILTERS, status_code=201)

@@ -14,6 +14,7 @@ from bottega.errors import Invalid, TooLarge
 from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import imports, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
@@ -36,7 +37,7 @@ _BODY = {
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post("/v2/{project_id}/datasets/{dataset_id}/import-tasks/manifest", status_code=201, openapi_extra=_BODY)

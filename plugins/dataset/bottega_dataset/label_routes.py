@@ -12,6 +12,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import history, labels, removal, samples, shapes, versions
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.events import LabelsChanged, SamplesDeleted
@@ -29,7 +30,7 @@ _LABEL_ONLY, _WITH_SAMPLES, _WITH_SOURCES = 0, 1, 2
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(_LABELS)

@@ -12,6 +12,7 @@ from bottega.database import AsyncSession
 from bottega.errors import ApiError, Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import history, labeling, pages, samples, shapes
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset
@@ -27,7 +28,7 @@ _UPDATE, _LIST = "modelarts:dataset:updateSamples", "modelarts:dataset:listSampl
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     async def found_for(caller: Caller, dataset_id: str) -> tuple[Found, DatasetType]:

@@ -17,6 +17,7 @@ from bottega.errors import ApiError, Conflict, Forbidden
 from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import datasets, imports, samples, shapes, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Task
@@ -27,7 +28,7 @@ from bottega_dataset.task_routes import import_params
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(MIGRATIONS)

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router, join
 from bottega_dataset import (
     dataset_routes,
     filter_routes,
@@ -61,7 +62,7 @@ ACTIONS = (
 
 def router(platform: Platform) -> APIRouter:
     kinds = Kinds.of_platform(platform)
-    routes = APIRouter()
+    routes = Router()
     parts = (
         migration_routes,  # its path would be a dataset's
         dataset_routes,
@@ -80,9 +81,7 @@ def router(platform: Platform) -> APIRouter:
         intelligent_routes,
     )
     for part in parts:
-        routes.include_router(part.router(platform, kinds))
+        join(routes, part.router(platform, kinds))
     processors = Processors.of_platform(platform)
     planner = ProcessingPlanner(platform, kinds, processors)
-    routes.include_router(processing_routes.router(platform, planner, processors))
-    routes.include_router(team_routes.router(platform, kinds))
-    return routes
+    return join(routes, processing_routes.router(platform, planner, processors), team_routes.router(platform, kinds))

@@ -12,6 +12,7 @@ from bottega.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import labels, pages, removal, samples, shapes, statistics, versions
 from bottega_dataset.comparing import page_of, row_of
 from bottega_dataset.datasets import Datasets
@@ -31,7 +32,7 @@ _PREVIEW_S = 900
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.get(SAMPLES)

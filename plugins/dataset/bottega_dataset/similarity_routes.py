@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import samples, similarity, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Sample, Task
@@ -19,7 +20,7 @@ from bottega_dataset.sample_routes import DATASET, SAMPLES, sample_id_of, shown_
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.get(SAMPLES + "/{sample_id}/similar")

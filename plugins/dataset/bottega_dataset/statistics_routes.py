@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import statistics
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.kinds import Kinds
@@ -21,7 +22,7 @@ _METRICS = "/v2/{project_id}/datasets/{dataset_id}/metrics"
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service, teams = Datasets(platform), Teams.of(platform)
 
     @routes.get(ANNOTATIONS + "/stats")

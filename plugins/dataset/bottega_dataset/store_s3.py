@@ -67,19 +67,16 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
-    from fastapi import APIRouter
-
+    from bottega.routing import join
     from bottega_dataset import bucket_routes
     from bottega_dataset.object_events import ObjectEvents
     from bottega_dataset.s3 import S3Store
     from bottega_dataset.s3_endpoint import routes
 
-    router, events = APIRouter(), ObjectEvents(platform)
+    events = ObjectEvents(platform)
     store = platform.shared.objects
-    router.include_router(bucket_routes.router(platform, events, endpoint=isinstance(store, S3Store)))
-    if isinstance(store, S3Store):
-        router.include_router(routes.router(platform, store, events))
-    return router
+    router = bucket_routes.router(platform, events, endpoint=isinstance(store, S3Store))
+    return join(router, routes.router(platform, store, events)) if isinstance(store, S3Store) else router
 
 
 @hookimpl

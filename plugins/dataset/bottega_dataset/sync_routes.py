@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import samples, shapes, sync, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
@@ -21,7 +22,7 @@ SYNC = "modelarts:dataset:syncDataSource"
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(_SYNC)

@@ -11,6 +11,7 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.plans import Need
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import datasets, exports, imports, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
@@ -67,7 +68,7 @@ def export_params(body: NewExport) -> dict[str, Any]:
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(_IMPORTS, status_code=201)

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.kinds import Kinds
 
@@ -15,7 +16,7 @@ _LABEL = {True: "required", None: "optional", False: "none"}
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
 
     @routes.get("/v2/{project_id}/dataset-types")
     async def list_types(caller: Caller = requires("modelarts:dataset:list")) -> Any:

@@ -16,6 +16,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import samples, uploads
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.events import LabelsChanged, SamplesUploaded
@@ -50,7 +51,7 @@ _FORM = {
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
     storage = Uploads(platform.objects)
 

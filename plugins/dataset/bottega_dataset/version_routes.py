@@ -10,6 +10,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import datasets, shapes, versions
 from bottega_dataset.comparing import Comparisons, label_changes
 from bottega_dataset.datasets import Datasets
@@ -23,7 +24,7 @@ _DATASET = "dataset/{dataset_id}"
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
     comparisons = Comparisons(platform.objects)
 

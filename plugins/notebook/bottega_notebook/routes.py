@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from bottega.errors import Conflict
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router, join
 from bottega.tags import tag_routes
 from bottega_notebook import key_pair_routes
 from bottega_notebook.access import ACTION, COOKIE, ByCode, ByCredentialsOrCookie, Sessions
@@ -25,11 +26,12 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def router(platform: Platform, notebooks: Notebooks, proxy: Proxy) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     sessions = Sessions(platform, platform.settings.session_s)
     views = Views(platform)
     _management(routes, notebooks, views, NotebookPlanner(notebooks))
-    routes.include_router(
+    join(
+        routes,
         tag_routes(
             platform,
             "/v1/{project_id}/notebooks",
@@ -37,7 +39,7 @@ def router(platform: Platform, notebooks: Notebooks, proxy: Proxy) -> APIRouter:
             listing="modelarts:notebook:list",
             reading="modelarts:notebook:get",
             changing="modelarts:notebook:update",
-        )
+        ),
     )
     _instance(routes, notebooks, views)
     _browser(routes, platform, notebooks, sessions)

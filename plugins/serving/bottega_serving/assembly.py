@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from bottega.platform import Platform
+from bottega.routing import Router, join
 from bottega.tags import tag_routes
 from bottega_serving.lifecycle import Lifecycle
 from bottega_serving.model_routes import model_router
@@ -41,10 +42,10 @@ class Assembly:
         return cls(platform, runtimes, models, services, planner, lifecycle, publisher)
 
     def router(self) -> APIRouter:
-        router = APIRouter()
-        router.include_router(model_router(self.platform, self.models, self.runtimes, self.planner))
-        router.include_router(service_router(self.platform, self.services, self.planner))
-        router.include_router(
+        return join(
+            Router(),
+            model_router(self.platform, self.models, self.runtimes, self.planner),
+            service_router(self.platform, self.services, self.planner),
             tag_routes(
                 self.platform,
                 "/v2/{project_id}/modelarts-service-v2",
@@ -52,6 +53,5 @@ class Assembly:
                 listing="modelarts:service:list",
                 reading="modelarts:service:get",
                 changing="modelarts:service:update",
-            )
+            ),
         )
-        return router

@@ -12,6 +12,7 @@ from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_serving import shapes
 from bottega_serving.models import ImportRequest, Models, model_urn
 from bottega_serving.planner import CREATE_MODEL, ServingPlanner
@@ -58,7 +59,7 @@ class CreateModel(BaseModel):
 
 
 def model_router(platform: Platform, models: Models, runtimes: Runtimes, planner: ServingPlanner) -> APIRouter:
-    router = APIRouter(prefix="/v1/{project_id}/models", tags=["models"])
+    router = Router(prefix="/v1/{project_id}/models", tags=["models"])
 
     @router.post("")
     async def create(body: CreateModel, caller: Caller = requires(CREATE_MODEL)) -> dict[str, str]:

@@ -12,6 +12,7 @@ from bottega.database import AsyncSession
 from bottega.errors import BottegaError, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_serving import shapes
 from bottega_serving.entities import Calls, Service, ServiceEvent, ServiceUpdate
 from bottega_serving.planner import CREATE_SERVICE, ServingPlanner, served_models
@@ -22,7 +23,7 @@ _ONE = "service/{service_id}"
 
 
 def service_router(platform: Platform, services: Services, planner: ServingPlanner) -> APIRouter:
-    router = APIRouter(prefix="/v1/{project_id}/services", tags=["services"])
+    router = Router(prefix="/v1/{project_id}/services", tags=["services"])
 
     @router.post("")
     async def create(body: CreateService, caller: Caller = requires(CREATE_SERVICE)) -> dict[str, Any]:

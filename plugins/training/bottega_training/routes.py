@@ -12,6 +12,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router, join
 from bottega.tags import tag_routes
 from bottega.urn import Urn
 from bottega_training import observation, requests, views
@@ -38,15 +39,13 @@ ACTIONS = (
 def router(platform: Platform, engines: Engines) -> APIRouter:
     jobs = Jobs(platform)
     submission = Submission(platform, jobs, JobPlanner(platform, engines))
-    routes = APIRouter(prefix="/v2/{project_id}", tags=["training"])
+    routes = Router(prefix="/v2/{project_id}", tags=["training"])
     _offer(routes, platform, jobs, engines)
-    routes.include_router(
-        tag_routes(platform, "/modelarts-training-job", "job", listing=LIST, reading=GET, changing=UPDATE)
-    )
     _collection(routes, platform, jobs, submission)
     _one(routes, platform, jobs)
     _observe(routes, platform, jobs)
-    return routes
+    tagged = "/v2/{project_id}/modelarts-training-job"
+    return join(routes, tag_routes(platform, tagged, "job", listing=LIST, reading=GET, changing=UPDATE))
 
 
 def _flavor(platform: Platform, flavor_id: str) -> Flavor | None:

@@ -13,6 +13,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Conflict, Invalid, NotFound, NotSupported, QuotaExceeded
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import Urn
 
 from .entities import KeyOperation
@@ -58,7 +59,7 @@ class ChangedRule(NewRule):
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
 
     @router.post(_PATH, status_code=201)
     async def create(body: NewRule, caller: Caller = requires("cts:notification:create")) -> dict[str, Any]:

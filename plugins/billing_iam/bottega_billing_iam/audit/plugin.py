@@ -74,12 +74,12 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega.routing import join
+
     from . import key_operation_routes, proof_routes, routes, tracker_routes
 
-    router = routes.router(platform)
-    for module in (tracker_routes, key_operation_routes, proof_routes):
-        router.include_router(module.router(platform))
-    return router
+    others = (tracker_routes, key_operation_routes, proof_routes)
+    return join(routes.router(platform), *(other.router(platform) for other in others))
 
 
 @hookimpl

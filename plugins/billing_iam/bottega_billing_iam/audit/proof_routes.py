@@ -12,6 +12,7 @@ from sqlmodel import col
 from bottega.errors import Forbidden, Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from .archive import archive_due
 from .chain import seal
@@ -20,7 +21,7 @@ from .verify import Finding, as_json, verify
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
 
     @router.get("/v3/{project_id}/trail/verification")
     async def prove(

@@ -11,6 +11,7 @@ from sqlmodel import col, or_
 from bottega.errors import Forbidden, Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import PLATFORM
 
 from . import occurring
@@ -22,7 +23,7 @@ from .trace_names import fallback_name, trace_names
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
 
     @router.get("/v3/{project_id}/traces")
     async def list_traces(

@@ -18,6 +18,7 @@ from bottega.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, Quo
 from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import Urn
 
 from .entities import Batch, Tracker
@@ -28,7 +29,7 @@ _TAGS = 20
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
 
     @router.post("/v3/{project_id}/tracker", status_code=201)
     async def create_tracker(body: TrackerRequest, caller: Caller = requires("cts:tracker:create")) -> dict[str, Any]:

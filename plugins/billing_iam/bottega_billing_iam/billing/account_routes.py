@@ -15,6 +15,7 @@ from bottega.entities import Account
 from bottega.errors import Forbidden
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import new_id
 
 from . import ledger, prices
@@ -53,7 +54,7 @@ class TermsChange(BaseModel):
 
 
 def router(platform: Platform) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     accounts, arrears = Accounts(platform), Arrears(platform)
 
     async def shown(session: AsyncSession, account: Account, price_list: PriceList) -> dict[str, Any]:

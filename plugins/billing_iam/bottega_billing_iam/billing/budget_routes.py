@@ -13,6 +13,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.plans import Need
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.workspaces import closed_to_caller
 
 from . import prices
@@ -52,7 +53,7 @@ class NewBudget(BudgetFields):
 
 
 def router(platform: Platform) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     budgets = Budgets(platform)
     base = "/v2/{project_id}/budgets"
 

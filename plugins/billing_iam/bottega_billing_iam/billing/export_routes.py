@@ -16,6 +16,7 @@ from bottega.context import now_ms
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from .asked import VIEW, Asked, asking
 from .bill import Scope, check_group
@@ -39,7 +40,7 @@ class ExportRequest(BaseModel):
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     invoices = Invoices(platform)
 
     @router.get("/v2/{project_id}/usage-records")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Response
 from bottega.context import now_ms
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from . import prices
 from .asked import Asked, asking
@@ -20,7 +21,7 @@ Kind = Literal["package", "pool", "model_tuning"]
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     orders = Orders(platform)
 
     @router.post("/v2/{project_id}/orders", status_code=201)

@@ -91,12 +91,12 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
+    from bottega.routing import join
+
     from . import account_routes, budget_routes, export_routes, order_routes, quotes, renewals, routes
 
-    router = routes.router(platform)
-    for part in (export_routes, order_routes, renewals, account_routes, budget_routes, quotes):
-        router.include_router(part.router(platform))
-    return router
+    others = (export_routes, order_routes, renewals, account_routes, budget_routes, quotes)
+    return join(routes.router(platform), *(other.router(platform) for other in others))
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from bottega.database import AsyncSession
 from bottega.gateway import Caller, requires
 from bottega.plans import Plan, Planner, Use
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from . import prices, settlement
 from .bill import exact
@@ -23,7 +24,7 @@ QUOTE = "bss:quote:create"
 
 def router(platform: Platform) -> APIRouter:
     """A route for each creating request that a plugin of this installation foresees, and the list of them."""
-    routes = APIRouter()
+    routes = Router()
 
     @routes.get("/v2/{project_id}/quotes")
     async def quotable(caller: Caller = requires(QUOTE, everyone=True)) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Conflict, Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.urn import new_id
 
 from . import ledger, prices
@@ -123,7 +124,7 @@ async def last_of(session: AsyncSession, order: Order) -> Order:
 
 
 def router(platform: Platform) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     renewals = Renewals(platform)
 
     @routes.post("/v2/{project_id}/orders/{order_id}/renewals", status_code=201)

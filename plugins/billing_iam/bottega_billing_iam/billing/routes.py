@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from bottega.context import now_ms
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from .asked import VIEW, Asked, asking
 from .bill import cents, check_group, exact, read_bill
@@ -16,7 +17,7 @@ from .prices import load
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
 
     @router.get("/v2/{project_id}/bills")
     async def show_bill(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from .accounts import Accounts, Projects
 from .agencies import Agencies
@@ -39,7 +40,7 @@ def router(platform: Platform) -> APIRouter:
     passwords = Passwords()
     login, users, groups = Login(platform, passwords), Users(platform, passwords), Groups(platform)
     accounts, projects, policies = Accounts(platform, passwords), Projects(platform), Policies(platform)
-    router = APIRouter()
+    router = Router()
     add_token_routes(router, platform, login, projects)
     add_catalog_routes(router, platform)
     add_user_routes(router, platform, users, login, projects)

@@ -12,6 +12,7 @@ from bottega.context import now_ms
 from bottega.errors import Forbidden, Invalid
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from . import points
 from .alarms import Alarms, place_of, urn_of
@@ -55,7 +56,7 @@ def alarm_json(rule: AlarmRule) -> dict[str, Any]:
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     alarms = Alarms(platform)
 
     async def check_namespace(caller: Caller, namespace: str) -> None:

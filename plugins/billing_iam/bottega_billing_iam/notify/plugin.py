@@ -82,16 +82,13 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 
 @hookimpl
 def bottega_routes(platform: Platform) -> APIRouter:
-    from fastapi import APIRouter
+    from bottega.routing import join
 
     from . import subscription_routes, topic_routes
     from .webhooks import routes as webhook_routes
 
-    router = APIRouter()
-    router.include_router(topic_routes.router(platform))
-    router.include_router(subscription_routes.router(platform))
-    router.include_router(webhook_routes.router(platform))
-    return router
+    others = (subscription_routes, webhook_routes)
+    return join(topic_routes.router(platform), *(other.router(platform) for other in others))
 
 
 @hookimpl

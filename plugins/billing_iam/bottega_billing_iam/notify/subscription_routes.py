@@ -13,6 +13,7 @@ from bottega.database import AsyncSession, Transaction
 from bottega.errors import ApiError, Conflict, Invalid
 from bottega.gateway import Caller, Page, paging, public, requires
 from bottega.platform import Platform
+from bottega.routing import Router, join
 
 from .addresses import Addresses
 from .topic_entities import Subscription, Topic
@@ -34,15 +35,12 @@ _LINK = "whoever got a message has its subscription's unguessable name"
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
-    router.include_router(_filters(platform))  # before the paths in which anything may stand in its place
-    router.include_router(_kept(platform))
-    router.include_router(_answers(platform))
-    return router
+    # Filters come before the paths in which anything may stand in their place.
+    return join(_filters(platform), _kept(platform), _answers(platform))
 
 
 def _kept(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     topics = Topics(platform)
     addresses = Addresses(platform.settings.allowed_networks)
 
@@ -197,7 +195,7 @@ def _kept(platform: Platform) -> APIRouter:
 
 def _filters(platform: Platform) -> APIRouter:
     """Filters on the attributes of messages: a subscriber hears only those that have one of the values."""
-    router = APIRouter()
+    router = Router()
     topics = Topics(platform)
     path = SUBSCRIPTIONS + "/filter_polices"
 
@@ -239,7 +237,7 @@ def _filters(platform: Platform) -> APIRouter:
 
 def _answers(platform: Platform) -> APIRouter:
     """What the links in messages open. They change something by GET, because an e-mail program can do no more."""
-    router = APIRouter()
+    router = Router()
     topics = Topics(platform)
 
     @router.get("/rest/v2/notifications/subscription/confirm")

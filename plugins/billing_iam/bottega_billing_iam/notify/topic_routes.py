@@ -14,6 +14,7 @@ from bottega.context import now_ms
 from bottega.errors import Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router, join
 
 from .messages import Templates, deliver, tag_names, texts_of
 from .topic_entities import Template, Topic
@@ -62,14 +63,11 @@ def attribute_name(name: str) -> str:
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
-    router.include_router(_topics(platform))
-    router.include_router(_templates(platform))
-    return router
+    return join(_topics(platform), _templates(platform))
 
 
 def _topics(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     topics = Topics(platform)
 
     @router.post(TOPICS, status_code=201)
@@ -188,7 +186,7 @@ def _topics(platform: Platform) -> APIRouter:
 
 
 def _templates(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     templates = Templates(platform)
     one = "template/{template_id}"
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from bottega.errors import Forbidden, Invalid, NotFound, NotSupported
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega.workspaces import closed_to_caller
 
 from .limits import UNLIMITED, Limit, Limits
@@ -55,7 +56,7 @@ class TrainingLimits(BaseModel):
 
 
 def router(platform: Platform) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     limits = Limits(platform)
     _accounts(routes, limits)
     _workspaces(routes, limits)

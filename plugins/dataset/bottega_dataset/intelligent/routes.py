@@ -12,6 +12,7 @@ from bottega.database import AsyncSession, Transaction
 from bottega.errors import ApiError, Invalid, NotFound
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import labeling, samples, statistics, tasks
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Datasets, Found
@@ -42,7 +43,7 @@ _PREVIEW_S = 900
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
     intelligent = IntelligentTasks(platform, kinds)
     planner = IntelligentPlanner(platform, kinds)

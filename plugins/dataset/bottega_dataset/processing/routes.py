@@ -11,6 +11,7 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset.processing import views
 from bottega_dataset.processing.planner import CREATE, GET, STOP, TASKS, ProcessingPlanner
 from bottega_dataset.processing.processors import TEMPLATES, Processors
@@ -33,7 +34,7 @@ _VERSION = _VERSIONS + "/{version_id}"
 
 
 def router(platform: Platform, planner: ProcessingPlanner, processors: Processors) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Processing(platform)
 
     @routes.get(TASKS + "/items")

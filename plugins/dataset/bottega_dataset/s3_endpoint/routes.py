@@ -15,7 +15,6 @@ from xml.sax.saxutils import escape
 import httpx
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
-from fastapi.routing import APIRoute
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
@@ -24,6 +23,7 @@ from bottega.errors import ApiError, Unavailable
 from bottega.gateway import Caller
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega.routing import LateRoute
 from bottega.urn import object_urn
 from bottega_dataset import buckets
 from bottega_dataset.object_events import ObjectEvents
@@ -46,7 +46,7 @@ _BUCKET = Depends(SignedForS3("obs:bucket:ListBucket", everyone=True, keep_body=
 _OBJECT = Depends(SignedForS3("obs:object:GetObject", everyone=True, keep_body=False, limit_body=False))
 
 
-class _Xml(APIRoute):
+class _Xml(LateRoute):
     """Answers refusals as S3 does."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

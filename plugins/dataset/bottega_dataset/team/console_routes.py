@@ -16,6 +16,7 @@ from bottega.errors import Forbidden, NotFound
 from bottega.gateway import Page, paging
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset import labels
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Found
@@ -44,7 +45,7 @@ ACTIONS = (
 
 
 def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     views = teams.views(kinds)
 
     def may(action: str) -> Any:

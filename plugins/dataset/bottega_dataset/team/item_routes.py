@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.kinds import Kinds
@@ -37,7 +38,7 @@ ACTIONS = (
 
 
 def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service, views, datasets = teams.tasks, teams.views(kinds), Datasets(platform)
 
     @routes.get(SAMPLES)

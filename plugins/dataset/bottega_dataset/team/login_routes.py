@@ -11,6 +11,7 @@ from bottega.context import Principal
 from bottega.gateway import public
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset.team.assembly import Teams
 from bottega_dataset.team.console_access import ByLabeler, LabelerCaller
 from bottega_dataset.team.entities import Labeler
@@ -33,7 +34,7 @@ ACTIONS = (
 
 
 def router(platform: Platform, teams: Teams) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     labelers = teams.labelers
 
     @routes.post(LABELING + "/login")

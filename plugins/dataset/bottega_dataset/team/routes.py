@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from bottega.platform import Platform
+from bottega.routing import Router, join
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.team import console_routes, item_routes, login_routes, task_routes, workforce_routes
 from bottega_dataset.team.assembly import Teams
@@ -20,10 +21,10 @@ ACTIONS = (
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
     teams = Teams.of(platform)
-    routes = APIRouter()
+    routes = Router()
     # The list of worker tasks comes before teams: its last word is no team's id.
     for part in (task_routes, item_routes, console_routes):
-        routes.include_router(part.router(platform, teams, kinds))
+        join(routes, part.router(platform, teams, kinds))
     for alone in (workforce_routes, login_routes):
-        routes.include_router(alone.router(platform, teams))
+        join(routes, alone.router(platform, teams))
     return routes

@@ -13,6 +13,7 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.plans import Need
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset
@@ -50,7 +51,7 @@ ACTIONS = (
 
 
 def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service, views, datasets = teams.tasks, teams.views(kinds), Datasets(platform)
 
     @routes.get("/v2/{project_id}/workforces/worker-tasks")

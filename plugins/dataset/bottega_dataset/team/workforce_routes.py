@@ -12,6 +12,7 @@ from bottega.errors import ApiError
 from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.platform import Platform
 from bottega.plugins import Action
+from bottega.routing import Router
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.team import shapes
 from bottega_dataset.team.assembly import Teams
@@ -38,7 +39,7 @@ ACTIONS = (
 
 
 def router(platform: Platform, teams: Teams) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = teams.workforces
 
     @routes.post(_ALL, status_code=201)

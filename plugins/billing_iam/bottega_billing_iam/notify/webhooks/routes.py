@@ -12,6 +12,7 @@ from bottega.event_rights import EventRights
 from bottega.events import envelop
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 
 from .deliveries import urn_of
 from .entities import Webhook, WebhookAttempt, WebhookDeadLetter
@@ -26,7 +27,7 @@ _ONE = "webhook/{webhook_id}"
 
 
 def router(platform: Platform) -> APIRouter:
-    router = APIRouter()
+    router = Router()
     mine = parts(platform)
     webhooks = mine.webhooks
 
