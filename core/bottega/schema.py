@@ -6,13 +6,14 @@ models.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlmodel import SQLModel
 
 from bottega.database import Database
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 CORE = Path(__file__).parent / "migrations"
+_REVISION = re.compile(r"""^revision *(?:: *str *)?= *["']([^"']+)["'] *$""", re.MULTILINE)
+_DOWN_REVISION = re.compile(r"""^down_revision *(?::[^=]+)?= *(?:None|["']([^"']+)["']) *$""", re.MULTILINE)
 
 
 def folders(plugins: Plugins) -> dict[str, Path]:
@@ -87,6 +90,10 @@ def differences(connection: Connection, tables: Sequence[type[SQLModel]]) -> lis
 
 
 def _upgrade(connection: Connection, locations: dict[str, Path]) -> None:
+    newest = _newest(locations.values())
+    if newest is not None and newest <= _recorded(connection):
+        return  # as at nearly every start: Alembic takes longer to import than the rest of this takes
+
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
@@ -126,6 +133,27 @@ def _upgrade(connection: Connection, locations: dict[str, Path]) -> None:
     recorded = set(MigrationContext.configure(connection).get_current_heads())
     for revision in heads - recorded:
         connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": revision})
+
+
+def _recorded(connection: Connection) -> set[str]:
+    """The revisions the database says it is at; none for a new one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return set()
+    return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+
+
+def _newest(folders: Iterable[Path]) -> set[str] | None:
+    """The revisions in `folders` no other one follows, read without importing them; None when that does not tell."""
+    made: set[str] = set()
+    followed: set[str] = set()
+    for file in (file for folder in folders for file in folder.glob("*.py") if file.name != "__init__.py"):
+        source = file.read_text("utf-8")
+        revision, down = _REVISION.search(source), _DOWN_REVISION.search(source)
+        if revision is None or down is None:
+            return None  # written in a way of its own: Alembic knows
+        made.add(revision[1])
+        followed |= {down[1]} - {None}
+    return made - followed
 
 
 def _ancestors(script: ScriptDirectory, revision: str) -> Iterator[str]:
