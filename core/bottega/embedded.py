@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -20,6 +22,7 @@ import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -27,9 +30,6 @@ import anyio.to_thread
 import nats
 import nats.errors
 import nats.js.errors
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from nats.aio.client import RawCredentials
 
 from bottega.child_process import ChildProcess, choose_port, end_stale, port_is_free
@@ -282,14 +282,30 @@ class EmbeddedObjectStore(_EmbeddedServer):
         )
 
     async def _answers(self) -> None:
-        request = AWSRequest(method="GET", url=f"{self.endpoint}/")
-        S3SigV4Auth(Credentials(self.access_key, self.secret_key), "s3", "us-east-1").add_auth(request)
         anonymous = await anyio.to_thread.run_sync(_status, self._port, {})
         if anonymous < 400:
             raise ConfigError("the embedded object store answers without credentials; it was stopped")
-        signed = await anyio.to_thread.run_sync(_status, self._port, dict(request.headers.items()))
+        signed = await anyio.to_thread.run_sync(_status, self._port, self._signed())
         if signed != 200:
             raise ConnectionError(f"the S3 server answered {signed} to a signed request")
+
+    def _signed(self) -> dict[str, str]:
+        """The headers of ``GET /`` signed for S3 (AWS Signature Version 4).
+
+        The one request made at each start: for it alone, botocore would take 0.1 s and 13 MB.
+        """
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        nothing = hashlib.sha256().hexdigest()
+        headers = {"host": f"127.0.0.1:{self._port}", "x-amz-content-sha256": nothing, "x-amz-date": moment}
+        names = ";".join(headers)
+        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+        request = hashlib.sha256(f"GET\n/\n\n{lines}\n{names}\n{nothing}".encode()).hexdigest()
+        scope = f"{moment[:8]}/us-east-1/s3/aws4_request"
+        key = f"AWS4{self.secret_key}".encode()
+        for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{request}"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        given = f"Credential={self.access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+        return {**headers, "authorization": f"AWS4-HMAC-SHA256 {given}"}
 
     async def _remove_leftovers(self, before: float) -> None:
         """Delete what interrupted uploads left (rclone hides them but keeps them), beside the running

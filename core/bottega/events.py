@@ -30,7 +30,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9-]*\.[a-z0-9_-]+\.[a-z0-9_-]+\.v[1-9][0-9]*"
 class Event(BaseModel):
     """A fact that happened. Subclasses give their type: ``<plugin>.<entity>.<verb>.v<N>``."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
     type: ClassVar[str] = ""
 
     def __init_subclass__(cls, type: str = "", **kwargs: Any) -> None:

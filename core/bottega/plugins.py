@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,13 @@ class Plugin:
         }
 
 
+@lru_cache(maxsize=16)
+def _told(distribution: Distribution) -> tuple[str, str]:
+    """Name and version. Each look parses all metadata anew, and most plugins are of one distribution."""
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
+
+
 class Plugins:
     """The plugins of this process. Every call into one goes through `call`, inside its error boundary."""
 
@@ -190,8 +198,7 @@ class Plugins:
             self.mark_broken(plugin, f"{doing}: {type(e).__name__}: {e}")
 
     def _discover(self, point: EntryPoint) -> None:
-        dist = point.dist
-        plugin = Plugin(point.name, dist.name if dist else "?", dist.version if dist else "?")
+        plugin = Plugin(point.name, *(_told(point.dist) if point.dist else ("?", "?")))
         if point.name in self.all:
             other = self.all[point.name]
             self.mark_broken(

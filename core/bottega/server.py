@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ def serve(config: Path | None, overrides: Mapping[str, Any]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping.set)
         async with runtime.running(listener):
+            gc.freeze()  # what is there now is never garbage: no collection has to look at it again
+            gc.enable()
             _greet(runtime, config)
             await stopping.wait()
 

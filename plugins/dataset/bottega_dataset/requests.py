@@ -15,7 +15,7 @@ _LABEL_FORMAT_SEPARATORS = r"^[A-Za-z0-9!@#$%^&*_=|?/':.;,\t ]$"
 class Body(BaseModel):
     """Clients of the vendor send more fields than are used here; a wrong type of one that is used is refused."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, defer_build=True)
 
 
 class SchemaMap(Body):

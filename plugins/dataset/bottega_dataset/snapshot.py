@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import tempfile
 from array import array
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -15,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-import psycopg
 from sqlalchemy import Compiled, Select, bindparam, func, select, type_coerce
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -98,7 +96,7 @@ class _Reader:
                 return list(await driver.execute_fetchall(statement, [values[name] for name in names]))
             cursor = await driver.execute(statement, values)
             return list(await cursor.fetchall())
-        except (sqlite3.Error, psycopg.Error) as e:  # as SQLAlchemy says it: what may pass is tried again
+        except self._connection.dialect.loaded_dbapi.Error as e:  # as SQLAlchemy says it: what may pass is tried again
             raise OperationalError(statement, values, e) from e
 
 

@@ -78,7 +78,10 @@ class Proxy:
     @classmethod
     def of(cls, platform: Platform) -> Proxy:
         """The same one for every hook of this plugin."""
-        return _PROXIES.setdefault(platform.shared.plugins, cls())
+        plugins = platform.shared.plugins
+        if plugins not in _PROXIES:
+            _PROXIES[plugins] = cls()
+        return _PROXIES[plugins]
 
     async def close(self) -> None:
         await self._http.aclose()

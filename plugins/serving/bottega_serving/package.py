@@ -33,7 +33,7 @@ _VERSION = re.compile(r"[0-9][\w.+!-]*")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, defer_build=True)
 
 
 class Metrics(_Part):

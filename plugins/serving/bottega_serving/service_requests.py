@@ -19,7 +19,7 @@ _ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 class _Body(BaseModel):
     # The vendor's clients send more than a platform on one's own machines has use for (VPC, cluster, secrets).
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), defer_build=True)
 
 
 class Schedule(_Body):

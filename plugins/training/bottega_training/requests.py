@@ -31,7 +31,7 @@ VariableValue = Annotated[str, Field(max_length=4096)]
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True, defer_build=True)
 
 
 class Metadata(Body):

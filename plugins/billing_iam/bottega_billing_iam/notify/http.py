@@ -11,6 +11,7 @@ import ssl
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import h11
 import httpx
@@ -54,7 +55,6 @@ class Client:
     def __init__(self, addresses: Addresses, timeout_s: float) -> None:
         self._addresses = addresses
         self._timeout_s = timeout_s
-        self._tls = httpx.create_ssl_context()
         self._idle: dict[Origin, list[_Connection]] = defaultdict(list)
 
     async def post(self, url: httpx.URL, headers: list[tuple[str, str]], body: bytes) -> Answer:
@@ -93,6 +93,10 @@ class Client:
                 return connection
             connection.writer.close()
         return None
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()  # reads all authorities there are, which whoever sends to none needs not
 
     async def _connect(self, origin: Origin) -> _Connection:
         scheme, host, port = origin

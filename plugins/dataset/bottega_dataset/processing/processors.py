@@ -60,7 +60,7 @@ class ProcessingFailure(Exception):
 class Params(BaseModel):
     """Base of the parameters of a processor: typed, and an unknown one is an error."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Processor(ABC):
