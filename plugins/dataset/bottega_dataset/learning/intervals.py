@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 """A row a moment, a fixed step apart."""
 _LEARNED = 40_000
-"""Moments that are learned from; of more a random choice."""
+"""About so many moments are learned from; of more a random choice."""
 _TREES = 60
 _LEAST = 0.5
 _SHORTEST = 0.6
@@ -46,14 +46,16 @@ class Spotter:
 
         self._step_s = step_s
         self._classes = sorted({one.what for some in known for one in some}, key=str)
-        rows = np.vstack([around(one) for one in sequences])
-        said = np.concatenate([self._said(len(one), some) for one, some in zip(sequences, known, strict=True)])
-        if len(rows) > _LEARNED:
-            chosen = np.random.default_rng(seed).choice(len(rows), _LEARNED, replace=False)
-            rows, said = rows[chosen], said[chosen]
+        rng = np.random.default_rng(seed)
+        share = min(1.0, _LEARNED / max(1, sum(map(len, sequences))))
+        rows, said = [], []
+        for one, some in zip(sequences, known, strict=True):
+            chosen = np.flatnonzero(rng.random(len(one)) <= share)
+            rows.append(around(one)[chosen])
+            said.append(self._said(len(one), some)[chosen])
         self._model = RandomForestClassifier(
             _TREES, min_samples_leaf=3, max_features="sqrt", class_weight="balanced_subsample", random_state=seed
-        ).fit(rows, said)
+        ).fit(np.vstack(rows), np.concatenate(said))
         lengths = [one.end - one.start for some in known for one in some]
         self._shortest = _SHORTEST * float(np.quantile(lengths, 0.05)) if lengths else 0.0
         gaps = [
