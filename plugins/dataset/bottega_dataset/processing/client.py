@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from bottega.client import Client
 from bottega_dataset.client import Datasets, TaskFailed
@@ -31,6 +31,30 @@ OUTCOMES = {"reserved": 0, "modified": 1, "deleted": 2, "added": 3}
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with the task's version as the API shows it, each time it was asked for."""
+
+
+class Order(TypedDict, total=False):
+    """What may be said of a task beside its source and its operators; nothing has to be.
+
+    The result goes into a new dataset (name and output folder), a new version of the dataset (its name, ``""``:
+    V001, …) or the folder; `version` is that of the dataset which is looked at, `dataset_type` what a folder holds.
+    `samples`, `sample_state` or `search_conditions` choose among a dataset's samples.
+    """
+
+    version: str | None
+    dataset_type: int
+    new_dataset: tuple[str, str] | None
+    new_version: str | None
+    folder: str | None
+    name: str | None
+    seed: int | None
+    flavor: str | None
+    samples: Sequence[str]
+    sample_state: str | None
+    search_conditions: Sequence[Mapping[str, Any]]
+
+
+_CHOICE = ("samples", "sample_state", "search_conditions")
 
 
 class Processing:
@@ -69,36 +93,14 @@ class Processing:
         template: str,
         operators: Mapping[str, Mapping[str, Any]] | None = None,
         *,
-        version: str | None = None,
-        dataset_type: int = 0,
-        new_dataset: tuple[str, str] | None = None,
-        new_version: str | None = None,
-        folder: str | None = None,
-        name: str | None = None,
-        seed: int | None = None,
-        flavor: str | None = None,
         progress: Progress | None = None,
-        **choice: Any,
+        **order: Unpack[Order],
     ) -> dict[str, Any]:
         """Run a task on a dataset (its name) or a folder (its path), wait for it, and return its version as it ended.
 
-        The result goes into a new dataset (name and output folder), a new version of the dataset (its name, ``""``:
-        V001, …) or the folder. `choice` is ``samples``, ``sample_state`` or ``search_conditions``. Raises TaskFailed.
+        `order` says what else is wanted (`Order`). Raises TaskFailed.
         """
-        started = self.start(
-            source,
-            template,
-            operators,
-            version=version,
-            dataset_type=dataset_type,
-            new_dataset=new_dataset,
-            new_version=new_version,
-            folder=folder,
-            name=name,
-            seed=seed,
-            flavor=flavor,
-            **choice,
-        )
+        started = self.start(source, template, operators, **order)
         return self.wait(started["task_id"], started["version_id"], progress)
 
     def start(
@@ -106,40 +108,32 @@ class Processing:
         source: str,
         template: str,
         operators: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        version: str | None = None,
-        dataset_type: int = 0,
-        new_dataset: tuple[str, str] | None = None,
-        new_version: str | None = None,
-        folder: str | None = None,
-        name: str | None = None,
-        seed: int | None = None,
-        flavor: str | None = None,
-        **choice: Any,
+        **order: Unpack[Order],
     ) -> dict[str, Any]:
         """As `process`, without waiting: ``task_id`` and ``version_id``."""
         given: dict[str, Any]
         if source.startswith(("s3://", "obs://", "/")):
-            given = {"type": "OBS", "source": source, "dataset_type": dataset_type}
+            given = {"type": "OBS", "source": source, "dataset_type": order.get("dataset_type", 0)}
         else:
             dataset_id = self._datasets.get(source)["dataset_id"]
-            given = {"type": "DATASET", "source": dataset_id, "version_name": version, **choice}
+            given = {"type": "DATASET", "source": dataset_id, "version_name": order.get("version")}
+            given |= {name: value for name, value in order.items() if name in _CHOICE}
         body: dict[str, Any] = {
-            "name": name or f"{template.rpartition('_')[2]}-{time.time_ns() // 1_000_000}",
+            "name": order.get("name") or f"{template.rpartition('_')[2]}-{time.time_ns() // 1_000_000}",
             "create_version": True,
             "data_source": given,
             "template": {
                 "id": template,
                 "operator_params": [{"id": one, "params": dict(params)} for one, params in (operators or {}).items()],
             },
-            "seed": seed,
-            "flavor": flavor,
+            "seed": order.get("seed"),
+            "flavor": order.get("flavor"),
         }
-        if new_dataset:
-            body["work_path"] = {"type": "DATASET", "name": new_dataset[0], "output_path": new_dataset[1]}
-        elif new_version is not None:
+        if made := order.get("new_dataset"):
+            body["work_path"] = {"type": "DATASET", "name": made[0], "output_path": made[1]}
+        elif (new_version := order.get("new_version")) is not None:
             body["work_path"] = {"type": "DATASET", "path": given["source"], "version_name": new_version}
-        elif folder:
+        elif folder := order.get("folder"):
             body["work_path"] = {"type": "OBS", "path": folder}
         answer: dict[str, Any] = self._client.post(_ALL, body)
         return answer
