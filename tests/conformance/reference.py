@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_LISTED = re.compile(r"Array(?: of (.+?)(?: objects?)?)?")
+_LISTED = re.compile(r"Array(?: of (.+?)(?: objects?)?|<(.+)>)?")
 _MAPPED = re.compile(r"Map<String,(.+)>")
 _PLAIN: dict[str, tuple[type, ...]] = {
     "String": (str,),
@@ -79,10 +79,16 @@ def element(kind: str) -> tuple[str, str]:
     """How a type holds what (``one``, ``list`` or ``map``), and what."""
     kind = kind.removesuffix("!")
     if listed := _LISTED.fullmatch(kind):
-        return "list", listed[1] or "object"
+        return "list", listed[1] or listed[2] or "object"
     if mapped := _MAPPED.fullmatch(kind):
         return "map", mapped[1]
     return "one", kind.removesuffix(" object")
+
+
+def innermost(kind: str) -> str:
+    """What a type holds, however deep: ``LabelStats`` for ``Map<String,Array<LabelStats>>``."""
+    holds, what = element(kind)
+    return what if holds == "one" else innermost(what)
 
 
 def wrong(answer: Any, fields: Mapping[str, str], names: Mapping[str, str], at: str = "") -> Iterator[str]:
@@ -117,20 +123,46 @@ def _wrong(value: Any, kind: str, names: Mapping[str, str], at: str) -> Iterator
             yield f"{at} is {value!r}, documented as {kind}"
 
 
-def documented(fields: Mapping[str, str], names: Mapping[str, str], owner: str) -> Iterator[str]:
-    """All documented fields, as ``Model.field`` (``owner.field`` for those of the request itself)."""
+def documented(
+    fields: Mapping[str, str], names: Mapping[str, str], owner: str, depth: int | None = None
+) -> Iterator[str]:
+    """All documented fields, as ``Model.field`` (``owner.field`` for those of the request or the answer itself).
+
+    With a `depth` those so far down: 1 are the own ones, 2 also those of the models these hold.
+    """
     seen: set[str] = set()
 
-    def walk(fields: Mapping[str, str], owner: str) -> Iterator[str]:
+    def walk(fields: Mapping[str, str], owner: str, left: int | None) -> Iterator[str]:
+        inside = []
         for name, kind in fields.items():
             yield f"{owner}.{name}"
-            what = element(kind)[1]
+            what = innermost(kind)
             inner = model(what, names)
-            if inner is not None and what not in seen:
+            if inner is not None and what not in seen and left != 1:
                 seen.add(what)
-                yield from walk(inner, what)
+                inside.append((inner, what))
+        for inner, what in inside:
+            yield from walk(inner, what, None if left is None else left - 1)
 
-    return walk(fields, owner)
+    return walk(fields, owner, depth)
+
+
+def answered(answer: Any, fields: Mapping[str, str], names: Mapping[str, str], owner: str) -> Iterator[str]:
+    """The documented fields that an answer has, as `documented` names them; null or empty counts as none."""
+    for name, kind in fields.items():
+        value = answer.get(name)
+        if value is not None and value not in ("", [], {}):
+            yield f"{owner}.{name}"
+            yield from _answered(value, kind, names)
+
+
+def _answered(value: Any, kind: str, names: Mapping[str, str]) -> Iterator[str]:
+    holds, what = element(kind)
+    if holds != "one":
+        for one in value if holds == "list" else value.values():
+            yield from _answered(one, what, names)
+    elif (fields := model(what, names)) is not None:
+        yield from answered(value, fields, names, what)
 
 
 def taken(api: Mapping[str, Any], operation: Operation) -> set[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import time
@@ -11,20 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from bottega.client import ApiFailure
+from bottega.errors import NotSupported
 from bottega.testing import RunningPlatform, Tenant
 
 from . import reference
-from .conftest import Documented
+from .conftest import Documented, picture
 from .reference import Operation
-
-
-def picture(red: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), (red % 256, 0, 0)).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +34,6 @@ WITHOUT_EFFECT = {
     r"(body|WorkforceInformation)\.(dataset_id|task_id|status)": KNOWN,
     r"body\.import_folder": "samples stay where they are; an import copies nothing",
     r"query\.locale": "messages are in English",
-    r"query\.process_parameter": "a preview is the object itself, not a thumbnail",
-    r"query\.check_running_task": "running tasks are always told",
     r"query\.(version_format|dataset_version)|body\.with_column_header": "versions have one format, a manifest",
     r"(query|body)\.email|(query|SampleLabels)\.worker_id|query\.(sample_state|workforce_task_id)": (
         "what members of a team say is asked for, and said, by the operations of their task"
@@ -93,17 +84,8 @@ def filled(documented: Documented, tenant: Tenant, bucket: str) -> str:
             "workspace_id": "0",
         },
     )
-    finished(documented, "Querying Details About a Dataset Import Task", made["dataset_id"], made["import_task_id"])
+    documented.finished("Querying Details About a Dataset Import Task", made["dataset_id"], made["import_task_id"])
     return str(made["dataset_id"])
-
-
-def finished(documented: Documented, title: str, dataset_id: str, task_id: str) -> Any:
-    """The answer about a task of a dataset once it has ended well."""
-    ids = {"dataset_id": dataset_id, "resource_id": dataset_id, "task_id": task_id}
-    ended = ("COMPLETED", "SUCCESSED", "FAILED")
-    answer = documented.until(title, lambda task: task["status"] in ended, **ids)
-    assert answer["status"] != "FAILED", answer
-    return answer
 
 
 def test_datasets(documented: Documented, filled: str) -> None:
@@ -239,7 +221,7 @@ def test_import_export_and_synchronization(documented: Documented, tenant: Tenan
         },
         dataset_id=filled,
     )
-    ended = finished(documented, "Querying Details About a Dataset Import Task", filled, task["task_id"])
+    ended = documented.finished("Querying Details About a Dataset Import Task", filled, task["task_id"])
     assert (ended["imported_sample_count"], ended["annotated_sample_count"]) == (2, 2)
     listed = documented.call("Querying the Dataset Import Task List", query={"limit": 1}, dataset_id=filled)
     assert [one["task_id"] for one in listed["import_tasks"]] == [task["task_id"]]
@@ -259,7 +241,7 @@ def test_import_export_and_synchronization(documented: Documented, tenant: Tenan
         },
         dataset_id=filled,
     )
-    ended = finished(documented, "Querying the Status of a Dataset Export Task", filled, exported["task_id"])
+    ended = documented.finished("Querying the Status of a Dataset Export Task", filled, exported["task_id"])
     assert ended["finished_sample_count"] == 5
     listed = documented.call("Querying the Dataset Export Task List", query={"export_type": 3}, dataset_id=filled)
     assert [one["task_id"] for one in listed["export_tasks"]] == [exported["task_id"]]
@@ -325,9 +307,12 @@ def test_processing(documented: Documented, bucket: str, filled: str) -> None:
     assert ended["status"] == 2, ended
     assert ended["origin_sample_count"] == 7
     results = documented.call(
-        "Obtaining the Result of a Data Processing Task Version", query={"limit": 10, "offset": 0}, **ids
+        "Obtaining the Result of a Data Processing Task Version",
+        query={"limit": 10, "offset": 0, "process_parameter": "image/resize,h_4"},
+        **ids,
     )
     assert results["count"] == len(results["results"])
+    assert all(one["signed_origin_source"].startswith("data:image/jpeg;base64,") for one in results["results"])
     query = {"order": "asc", "sort_by": "create_time"}
     versions = documented.call("Querying the Version List of a Data Processing Task", query=query, task_id=task_id)
     assert [one["task_version_id"] for one in versions["versions"]] == [version_id]
@@ -375,7 +360,7 @@ def test_intelligent_tasks(documented: Documented, tenant: Tenant, bucket: str) 
     imported = documented.call(
         "Creating an Import Task", {"import_path": f"/{bucket}/texts.manifest", "import_type": "manifest"}, **ids
     )
-    finished(documented, "Querying Details About a Dataset Import Task", made["dataset_id"], imported["task_id"])
+    documented.finished("Querying Details About a Dataset Import Task", made["dataset_id"], imported["task_id"])
     task = documented.call(
         "Starting Intelligent Tasks",
         {
@@ -399,4 +384,14 @@ def test_intelligent_tasks(documented: Documented, tenant: Tenant, bucket: str) 
     shown = documented.call("Querying Details About an Auto Labeling Sample", sample_id=sample_id, **ids)
     assert [one["name"] for one in shown["labels"]] == ["fruit"]
     again = documented.call("Starting Intelligent Tasks", {"task_type": "auto-grouping"}, **ids)
+    for shown in (
+        documented.call("Querying Details About a Dataset", **ids),
+        documented.call("Querying the Dataset List")["datasets"][0],
+    ):
+        assert shown["running_tasks_id"] == [again["task_id"]]
+    unasked = documented.call("Querying Details About a Dataset", query={"check_running_task": False}, **ids)
+    assert (unasked["exist_running_task"], unasked["running_tasks_id"]) == (False, [])
+    with pytest.raises(ApiFailure, match="auto-deploy has no operation in the reference") as unknown:
+        documented.call("Starting Intelligent Tasks", {"task_type": "auto-deploy"}, **ids)
+    assert unknown.value.error_code == NotSupported.code
     documented.call("Stopping an Intelligent Task", task_id=again["task_id"], **ids)

@@ -18,6 +18,7 @@ from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.label_routes import add_labels_to, change_labels_of, remove_labels_of
 from bottega_dataset.planner import CREATE, DATASETS, folders_of, plan_dataset
+from bottega_dataset.processing import views
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.requests import DatasetChange, NewImport
 from bottega_dataset.task_routes import import_params
@@ -95,6 +96,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         support_export: bool = False,
         train_evaluate_ratio: str | None = Query(None, pattern=r"^\d(\.\d+)?,\d(\.\d+)?$"),
         running_task_type: int | None = None,
+        check_running_task: bool = True,
         workspace_id: str | None = None,
         page: Page = paging(maximum=100),
         caller: Caller = requires("modelarts:dataset:list"),
@@ -114,13 +116,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 offset=page.offset,
                 limit=page.limit,
             )
-            rows = await _shapes(session, kinds, found, running_task_type)
+            rows = await _shapes(platform, session, kinds, found, running_task_type, told=check_running_task)
             for row, one in zip(rows, found, strict=True):
                 if row["exist_workforce_task"]:
                     row["workforce_descriptor"] = await teams.views(kinds).descriptor(session, one.dataset)
             if file_preview:
                 for row, one in zip(rows, found, strict=True):
-                    row["samples"] = await _previews(session, one.dataset)
+                    row["samples"] = await _previews(session, kinds, one.dataset)
             if with_labels:
                 for row, one in zip(rows, found, strict=True):
                     row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, one.dataset)]
@@ -130,11 +132,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     async def show_dataset(
         dataset_id: str,
         running_task_type: int | None = None,
+        check_running_task: bool = True,
         caller: Caller = requires("modelarts:dataset:get", "dataset/{dataset_id}"),
     ) -> Any:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-            (row,) = await _shapes(session, kinds, [found], running_task_type)
+            (row,) = await _shapes(platform, session, kinds, [found], running_task_type, told=check_running_task)
             row["labels"] = [labels.shape(x) for x in await labels.of_dataset(session, found.dataset)]
             row["workforce_descriptor"] = await teams.views(kinds).descriptor(session, found.dataset)
             return row
@@ -184,8 +187,15 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
 
 async def _shapes(
-    session: AsyncSession, kinds: Kinds, found: Sequence[Found], running_task_type: int | None = None
+    platform: Platform,
+    session: AsyncSession,
+    kinds: Kinds,
+    found: Sequence[Found],
+    running_task_type: int | None = None,
+    *,
+    told: bool = True,
 ) -> list[dict[str, Any]]:
+    """Datasets as the API shows them; unless `told` without their running tasks."""
     keys = [one.dataset.key for one in found if one.dataset.key is not None]
     ids = [one.dataset.id for one in found]
     counted = await samples.counts(session, keys)
@@ -198,7 +208,7 @@ async def _shapes(
         if running_task_type is not None and task.kind not in _RUNNING.get(running_task_type, ()):
             continue
         running.setdefault(task.dataset_id, []).append(task)
-    return [
+    rows = [
         shapes.dataset(
             one,
             counted=counted[one.dataset.key or 0],
@@ -211,11 +221,21 @@ async def _shapes(
         )
         for one in found
     ]
+    processed = await views.of_versions(session, platform, list(current.values())) if current else {}
+    for row in rows:
+        row["versions"] = [one | processed.get(one["version_id"], {}) for one in row["versions"]]
+        if not told:
+            row |= {"exist_running_task": False, "running_tasks_id": []}
+    return rows
 
 
-async def _previews(session: AsyncSession, dataset: Dataset) -> list[dict[str, Any]]:
-    found = await pages.find(session, dataset, SampleFilter(), limit=_PREVIEWS, count="none")
-    return [shapes.annotation_file(row, dataset.id) for row in found.samples]
+async def _previews(session: AsyncSession, kinds: Kinds, dataset: Dataset) -> list[dict[str, Any]]:
+    kind = kinds.types.get(dataset.dataset_type)
+    if kind is None:
+        return []
+    found = (await pages.find(session, dataset, SampleFilter(), limit=_PREVIEWS, count="none")).samples
+    said = await samples.annotations_of(session, [row.key for row in found], kind.annotation_type)
+    return [shapes.annotation_file(row, dataset.id, said[row.key]) for row in found]
 
 
 def _ratios(text: str | None) -> tuple[float, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.loading import load
 from bottega_dataset.packing import Packed, pack
 from bottega_dataset.requests import NewImport
-from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem
+from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem, SampleRecord
 from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
@@ -71,6 +71,7 @@ class Imports:
         task, dataset = running.task, running.dataset
         read = len(chunk.samples) + chunk.left_out + len(chunk.problems)
         found, left_out = chunk.samples, chunk.left_out
+        files, size = _files(found)
         if not isinstance(found, Packed):
             wanted = [choice.of(record) for record in found]
             left_out += wanted.count(None)
@@ -104,6 +105,8 @@ class Imports:
                 "known": added.known,
                 "left_out": left_out,
                 "unconfirmed": waiting,
+                "files": files,
+                "bytes": size,
             }
             await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
             if added.new_labels:
@@ -119,6 +122,14 @@ class Imports:
             f"stopped, as asked, at {first.place}: {first.reason}; {there} samples of what comes before it are in the "
             "dataset"
         )
+
+
+def _files(found: Sequence[SampleRecord] | Packed) -> tuple[int, int]:
+    """How many objects samples are, and how many bytes these have as far as that is known."""
+    if isinstance(found, Packed):
+        return (len(found) if found.buckets else 0), 0
+    own = [record for record in found if record.source.startswith("s3://")]
+    return len(own), sum(record.size or 0 for record in own)
 
 
 async def _there(session: AsyncSession, dataset: Dataset, found: Packed) -> tuple[Packed, int]:

@@ -27,7 +27,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
 """What datasets of images hold (002 §2.3.2.1), in Pillow's words."""
 MAX_PIXELS = 89_478_485
 """Pillow's own bound: a quarter of a gigabyte once decoded."""
-_SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
+SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _HEAD = 64 * 1024
@@ -123,6 +123,11 @@ def audio(data: bytes, *, size: int | None = None) -> AudioInfo:
     raise BadSample("the WAV sound is truncated: it has no data")
 
 
+def decoding() -> threading.BoundedSemaphore:
+    """To be held while an image is decoded: so many at once fit in memory."""
+    return _DECODING
+
+
 async def off_loop(probe: Callable[[], T]) -> T:
     """Run a probe in a thread; it must not hold up the event loop."""
     return await anyio.to_thread.run_sync(probe)
@@ -171,7 +176,7 @@ def _described(opened: Image.Image) -> ImageInfo:
 
 def _check_suffix(info: ImageInfo, name: str) -> None:
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix and _SUFFIXES.get(suffix) != info.format:
+    if suffix and SUFFIXES.get(suffix) != info.format:
         raise BadSample(f"the image is {info.format}, not what its name ends with ({suffix})")
 
 

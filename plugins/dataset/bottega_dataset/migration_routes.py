@@ -18,7 +18,7 @@ from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import datasets, imports, samples, shapes, tasks
+from bottega_dataset import datasets, import_shapes, imports, samples, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
@@ -73,7 +73,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             rows = []
             for dataset, resource in some:
                 _, done = await tasks.listing(session, "import", dataset.id, 0, 10)
-                rows.append(shapes.migration(dataset, resource, counted[dataset.key or 0], done))
+                rows.append(import_shapes.migration(dataset, resource, counted[dataset.key or 0], done))
         return {"total_count": len(found), "migrations": rows}
 
     async def _migrated(caller: Caller, job: OldJob) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class Publishing:
             version = await tx.session.get(DatasetVersion, task.params["version_id"]) if task else None
             if version is not None and version.status == CREATING:
                 version.status, version.message, version.updated_at = FAILED, event.error_msg or "", now_ms()
+                version.options = version.options | {"error_code": task.error_code if task else None}
                 tx.session.add(version)
 
 

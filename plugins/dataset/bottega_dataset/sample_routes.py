@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,22 +14,23 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import labels, pages, removal, samples, shapes, statistics, versions
+from bottega_dataset import labels, pages, previews, removal, samples, shapes, statistics, versions
 from bottega_dataset.comparing import page_of, row_of
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Sample, SavedFilter
 from bottega_dataset.events import SamplesDeleted
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.previews import Resize
 from bottega_dataset.query import SampleFilter, span
 from bottega_dataset.requests import SampleChoice, SampleDeletion
 from bottega_dataset.search import alternatives, from_search, narrowed
+from bottega_dataset.team import on_samples
 
 ANNOTATIONS = "/v2/{project_id}/datasets/{dataset_id}/data-annotations"
 SAMPLES = ANNOTATIONS + "/samples"
 DATASET = "dataset/{dataset_id}"
 _LIST = "modelarts:dataset:listSamples"
-_PREVIEW_S = 900
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
@@ -47,6 +49,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         search_conditions: str | None = None,
         order: Literal["asc", "desc"] = "desc",
         preview: bool = False,
+        process_parameter: str | None = None,
         version_id: str | None = None,
         after_sample_id: str | None = None,
         cursor: str | None = None,
@@ -60,7 +63,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         `cursor` (the last answer's ``next_cursor``) or `after_sample_id` continues behind a sample, which stays fast
         through millions where `offset` does not. ``sample_count`` is exact up to 10,000 matches and says at least how
         many there are beyond (``sample_count_exact``); `count` ``exact`` counts all, ``none`` (with a cursor) none.
+        `process_parameter` (``image/resize,m_lfit,h_200``) makes previews small: at most 100 on a page.
         """
+        resize = Resize.of(process_parameter)
+        preview = preview or resize is not None
         base = SampleFilter(
             state=sample_state, labels=(label_name,) if label_name else (), low=low_score, high=high_score
         )
@@ -69,7 +75,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         if version_id is not None:
             if search_conditions or base != SampleFilter() or cursor or after_sample_id:
                 raise Invalid("the samples of a version are listed by offset and limit; filters are for the dataset")
-            return await _of_version(dataset_id, version_id, caller, page, descending, preview)
+            return await _of_version(dataset_id, version_id, caller, page, descending, preview, resize)
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             dataset, kind = found.dataset, kinds.of(found.dataset.dataset_type)
@@ -90,7 +96,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 after=after,
                 count=count or ("none" if cursor else "bounded"),
             )
-            shown = await shown_samples(platform, session, kind, result.samples, preview)
+            shown = await shown_samples(platform, session, kind, result.samples)
+        if preview:
+            await previews.show(platform.objects, shown, result.samples, resize)
         full = len(result.samples) == page.limit
         answer: dict[str, Any] = {
             "samples": shown,
@@ -101,7 +109,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         return answer
 
     async def _of_version(
-        dataset_id: str, version_id: str, caller: Caller, page: Page, descending: bool, preview: bool
+        dataset_id: str,
+        version_id: str,
+        caller: Caller,
+        page: Page,
+        descending: bool,
+        preview: bool,
+        resize: Resize | None,
     ) -> Any:
         """A page of the samples as they were published, out of the version's manifest."""
         async with platform.database.read() as session:
@@ -114,8 +128,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         limit = min(page.limit, max(0, total - page.offset))
         records = await page_of(platform.objects, kind, version, offset, limit)
         rows = [(row_of(record, version.created_at), record) for record in records]
-        urls = [await _own_preview(caller, row) if preview else None for row, _ in rows]
-        shown = [shapes.sample(row, r.annotations, kind, url) for (row, r), url in zip(rows, urls, strict=True)]
+        shown = [shapes.sample(row, record.annotations, kind) for row, record in rows]
+        if preview:
+            mine = [index for index, (row, _) in enumerate(rows) if await _may_see(caller, row)]
+            await previews.show(platform.objects, [shown[i] for i in mine], [rows[i][0] for i in mine], resize)
         return {"sample_count": total, "sample_count_exact": True, "samples": shown[::-1] if descending else shown}
 
     @routes.get(SAMPLES + "/{sample_id}")
@@ -124,8 +140,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(session, caller.project_id, dataset_id)
             kind = kinds.of(found.dataset.dataset_type)
             row = await samples.get(session, found.dataset, sample_id_of(sample_id))
-            (shown,) = await shown_samples(platform, session, kind, [row], True)
-        return shown
+            shown = await shown_samples(platform, session, kind, [row])
+        await previews.show(platform.objects, shown, [row])
+        return shown[0]
 
     @routes.get(ANNOTATIONS + "/search-condition")
     async def search_condition(dataset_id: str, caller: Caller = requires(_LIST, DATASET)) -> Any:
@@ -215,29 +232,24 @@ async def check_deletion(caller: Caller, sources: list[str]) -> None:
 
 
 async def shown_samples(
-    platform: Platform, session: Any, kind: DatasetType, rows: Any, preview: bool
+    platform: Platform, session: AsyncSession, kind: DatasetType, rows: Sequence[Sample]
 ) -> list[dict[str, Any]]:
     """Samples as the API shows them, with their annotations."""
     annotations = await samples.annotations_of(session, [row.key for row in rows], kind.annotation_type)
-    urls = [_preview(platform, row) if preview else None for row in rows]
-    return [shapes.sample(row, annotations[row.key], kind, url) for row, url in zip(rows, urls, strict=True)]
+    by_teams = await on_samples.of_samples(platform, session, [row.key for row in rows])
+    return [shapes.sample(row, annotations[row.key], kind) | by_teams.get(row.key, {}) for row in rows]
 
 
-def _preview(platform: Platform, row: Sample) -> str | None:
-    path = shapes.preview_path(row)
-    return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
-
-
-async def _own_preview(caller: Caller, row: Sample) -> str | None:
-    """A preview of what the caller may read: what a manifest in a bucket of the user's names may be anybody's."""
-    path = shapes.preview_path(row)
+async def _may_see(caller: Caller, row: Sample) -> bool:
+    """Whether the caller may read the object: what a manifest in a bucket of the user's names may be anybody's."""
+    path = previews.object_of(row.source)
     if path is None:
-        return None
+        return False
     try:
         await caller.check_path(path)
     except Forbidden:
-        return None
-    return _preview(caller.platform, row)
+        return False
+    return True
 
 
 def sample_id_of(text: str) -> bytes:

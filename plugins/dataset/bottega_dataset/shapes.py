@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bottega.entities import Resource
 from bottega.errors import ApiError
-from bottega.objects import ObjectPath
 from bottega_dataset import hard_reasons
 from bottega_dataset.comparing import Difference
 from bottega_dataset.datasets import Found
@@ -26,14 +24,6 @@ from bottega_dataset.manifest import read_annotation
 from bottega_dataset.sample import CONTENT, LABELED, SIZE, UNLABELED, Annotation
 
 HARD = "@modelarts:hard"
-_IMPORT_STATES = {
-    "queued": "QUEUING",
-    "running": "RUNNING",
-    "completed": "COMPLETED",
-    "failed": "FAILED",
-    "stopped": "STOPPED",
-}
-_IMPORT_TYPES = {"dir": 0, "manifest": 1}
 _TABLE = 400
 _NORMAL, _SYNCHRONIZING, _RELEASING, _IMPORTING = 1, 5, 6, 8
 
@@ -84,7 +74,7 @@ def dataset(
         "feature_supports": ["0"],
         "enterprise_project_id": "0",
         "third_path": "",
-        "data_statistics": {},
+        "data_statistics": counts(counted[0], counted[1], unconfirmed),
         "deletion_stats": {},
         "watch": row.watched,
         "total_sample_count": counted[0],
@@ -97,7 +87,7 @@ def dataset(
         "label_task_count": 0,
         "current_version_id": row.current_version_id,
         "current_version_name": version.name if version else None,
-        "versions": [version_of(version, row)] if version else [],
+        "versions": [version_of(version, row, kind)] if version else [],
         "dataset_version_count": version_count,
         "next_version_num": row.next_version,
         "import_task_id": importing or row.import_task_id,
@@ -123,12 +113,18 @@ def _data_source(row: Dataset) -> dict[str, Any]:
     }
 
 
-def version_of(row: DatasetVersion, owner: Dataset) -> dict[str, Any]:
-    return version(row, owner.dataset_type, owner.current_version_id)
+def version_of(row: DatasetVersion, owner: Dataset, kind: DatasetType | None) -> dict[str, Any]:
+    return version(row, owner.dataset_type, owner.current_version_id, kind.tags if kind else ())
 
 
-def annotation_file(row: Sample, dataset_id: str) -> dict[str, Any]:
-    """A sample in the preview of a list of datasets (the vendor's AnnotationFile)."""
+def counts(total: int, labeled: int, unconfirmed: int | None = None) -> dict[str, Any]:
+    """How many samples are in which state: what the vendor calls the data statistics of a dataset or a version."""
+    found = {"total": total, "manual_annotation": labeled, "un_annotation": total - labeled}
+    return {"sample_stats": found if unconfirmed is None else found | {"unconfirmed": unconfirmed}}
+
+
+def annotation_file(row: Sample, dataset_id: str, annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """A sample in the preview of a list of datasets (the vendor's AnnotationFile): its labels, and who said so."""
     size = ((row.extra or {}).get("property") or {}).get(SIZE) or []
     width, height, depth = (*size, *(None,) * 3)[:3]
     return {
@@ -141,7 +137,7 @@ def annotation_file(row: Sample, dataset_id: str) -> dict[str, Any]:
         "width": width,
         "height": height,
         "depth": depth,
-        "tags": {},
+        "tags": {one.name: one.annotated_by for one in annotations if one.name},
         "url": row.source,
     }
 
@@ -152,10 +148,7 @@ def _status(importing: bool, releasing: bool, synchronizing: bool) -> int:
     return _RELEASING if releasing else _SYNCHRONIZING if synchronizing else _NORMAL
 
 
-def sample(
-    row: Sample, annotations: Sequence[Annotation], kind: DatasetType, preview_url: str | None = None
-) -> dict[str, Any]:
-    """`preview_url` lets whoever has it read the object for a while."""
+def sample(row: Sample, annotations: Sequence[Annotation], kind: DatasetType) -> dict[str, Any]:
     text = row.source.removeprefix(CONTENT) if row.source.startswith(CONTENT) else None
     properties = (row.extra or {}).get("property") or {}
     given = properties.get("@modelarts:hard_reasons")
@@ -165,7 +158,7 @@ def sample(
         "sample_name": row.name,
         "sample_type": kind.sample_type,
         "sample_status": LABELED if row.labeled else UNLABELED,
-        "sample_size": row.size,
+        "sample_size": row.size if text is None else len(text.encode()),
         "sample_time": row.modified_at or row.added_at,
         "sample_dir": row.source.rpartition("/")[0] + "/" if text is None else "",
         "sample_data": [text] if text is not None else [],
@@ -178,8 +171,6 @@ def sample(
         "sub_sample_url": None,
         "revision": row.revision,
     }
-    if preview_url:
-        answer["preview_url"] = preview_url
     return answer
 
 
@@ -254,7 +245,7 @@ def version(row: DatasetVersion, dataset_type: int, current: str | None, tags: S
         "status": row.status,
         "description": row.description,
         "message": row.message,
-        "code": "",
+        "code": row.options.get("error_code", ""),
         "is_current": row.id == current,
         "task_type": dataset_type,
         "tags": list(tags),
@@ -297,7 +288,7 @@ def version(row: DatasetVersion, dataset_type: int, current: str | None, tags: S
         "analysis_status": 0,
         "analysis_cache_path": "",
         "data_analysis": {},
-        "data_statistics": {},
+        "data_statistics": counts(row.total_samples, row.labeled_samples),
         "create_time": row.created_at,
         "update_time": row.updated_at,
     }
@@ -314,52 +305,6 @@ def difference(one: Difference, kind: DatasetType) -> dict[str, Any]:
     return shown
 
 
-def import_task(task: Task) -> dict[str, Any]:
-    counts = task.counts
-    until = task.finished_at or task.updated_at
-    return {
-        "task_id": task.id,
-        "dataset_id": task.dataset_id,
-        "status": _IMPORT_STATES[task.state],
-        "import_type": _IMPORT_TYPES.get(task.params["import_type"]),
-        "import_path": vendor_path(task.params["import_path"]),
-        "data_source": {"data_type": 0, "data_path": vendor_path(task.params["import_path"])},
-        "progress": round(task.progress * 100, 2),
-        "total_sample_count": counts.get("read", 0),
-        "imported_sample_count": counts.get("imported", 0),
-        "annotated_sample_count": counts.get("annotated", 0),
-        "known_sample_count": counts.get("known", 0),
-        "left_out_sample_count": counts.get("left_out", 0),
-        "problem_count": counts.get("bad", 0),
-        "unconfirmed_sample_count": counts.get("unconfirmed", 0),
-        "elapsed_time": (until - task.started_at) // 1000 if task.started_at else 0,
-        "create_time": task.created_at,
-        "update_ms": task.updated_at,
-        "error_code": task.error_code,
-        "error_msg": task.error_msg,
-    }
-
-
-def sync_status(dataset_id: str, task: Task | None, total: int, duration_s: int) -> dict[str, Any]:
-    """`total` samples are in the dataset now."""
-    if task is None:
-        return {"dataset_id": dataset_id, "status": "NOT_EXIST", "total_sample_count": total}
-    return {
-        "task_id": task.id,
-        "dataset_id": dataset_id,
-        "status": _IMPORT_STATES[task.state],
-        "add_sample_count": task.counts.get("imported", 0),
-        "changed_sample_count": task.counts.get("changed", 0),
-        "deleted_sample_count": task.counts.get("deleted", 0),
-        "problem_count": task.counts.get("bad", 0),
-        "total_sample_count": total,
-        "duration_time": duration_s,
-        "create_time": task.created_at,
-        "error_code": task.error_code,
-        "error_msg": task.error_msg,
-    }
-
-
 def saved_filter(row: SavedFilter) -> dict[str, Any]:
     return {
         "filter_id": row.id,
@@ -369,26 +314,6 @@ def saved_filter(row: SavedFilter) -> dict[str, Any]:
         "created_by": row.created_by,
         "create_time": row.created_at,
         "update_time": row.updated_at,
-    }
-
-
-def migration(
-    dataset: Dataset, resource: Resource, counted: tuple[int, int], imports: Sequence[Task]
-) -> dict[str, Any]:
-    """What became of an old labeling job."""
-    states = {task.state for task in imports}
-    state = "FAILED" if "failed" in states else "COMPLETED" if states <= {"completed"} else "RUNNING"
-    return {
-        "dataset_id": dataset.id,
-        "dataset_name": resource.name,
-        "dataset_type": dataset.dataset_type,
-        "status": state,
-        "migrated_from": vendor_path(resource.properties.get("migrated", "")),
-        "total_sample_count": counted[0],
-        "annotated_sample_count": counted[1],
-        "problem_count": sum(task.counts.get("bad", 0) for task in imports),
-        "import_tasks": [import_task(task) for task in imports],
-        "create_time": resource.created_at,
     }
 
 
@@ -412,11 +337,3 @@ def batch(failures: Sequence[ApiError | None]) -> dict[str, Any]:
         for e in failures
     ]
     return {"success": all(r["success"] for r in results), "results": results}
-
-
-def preview_path(row: Sample) -> ObjectPath | None:
-    """The object a preview shows; None for a text and for what lies elsewhere."""
-    if not row.source.startswith("s3://"):
-        return None
-    bucket, _, key = row.source[5:].partition("/")
-    return ObjectPath(bucket, key)

@@ -11,7 +11,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import samples, similarity, tasks
+from bottega_dataset import previews, samples, similarity, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Sample, Task
 from bottega_dataset.kinds import Kinds
@@ -66,7 +66,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             query = select(Sample).where(col(Sample.key).in_([key for key, _ in near]))
             rows = {one.key: one for one in (await session.exec(query)).all()}
             ordered = [(rows[key], likeness) for key, likeness in near if key in rows]
-            shown = await shown_samples(platform, session, kind, [one for one, _ in ordered], preview)
+            shown = await shown_samples(platform, session, kind, [one for one, _ in ordered])
+        if preview:
+            await previews.show(platform.objects, shown, [one for one, _ in ordered])
         return {
             "samples": [one | {"similarity": likeness} for one, (_, likeness) in zip(shown, ordered, strict=True)],
             "compared_sample_count": compared,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlmodel import col
 
 from bottega.database import AsyncSession
@@ -33,7 +33,6 @@ async def of_dataset(session: AsyncSession, dataset: Dataset, state: str | None 
     grouped: dict[str, list[dict[str, Any]]] = {str(dataset.dataset_type): []}
     for one in label_stats:
         grouped.setdefault(str(one["type"]), []).append(one)
-    hard, reasons = await _hard(session, dataset)
     shown = {LABELED: labeled, UNLABELED: total - labeled}.get(state or "", total)
     return {
         "label_stats": label_stats,
@@ -45,12 +44,7 @@ async def of_dataset(session: AsyncSession, dataset: Dataset, state: str | None 
             "un_annotation": total - labeled,
             "unconfirmed": (await unconfirmed(session, [dataset.key]))[dataset.key],
         },
-        "key_sample_stats": {"total": total, "key_sample": hard, "non_key_sample": total - hard},
-        "hard_detail_stats": {
-            str(reason): {"key": number, "value": shapes.hard_detail(reason)}
-            for reason, number in sorted(reasons.items())
-        },
-        "metadata_stats": await _metadata(session, dataset),
+        **await of_properties(session, dataset, total),
         "data_path": shapes.vendor_path(dataset.data_path),
         "data_spliting_enable": any(one["sample_count"] > 1 for one in label_stats),
     }
@@ -68,10 +62,35 @@ async def unconfirmed(session: AsyncSession, dataset_keys: list[int]) -> dict[in
     return found
 
 
-async def _hard(session: AsyncSession, dataset: Dataset) -> tuple[int, Counter[int]]:
+async def of_properties(
+    session: AsyncSession, dataset: Dataset, total: int, which: ColumnElement[bool] | None = None
+) -> dict[str, Any]:
+    """What the API tells of hard samples, why they are hard, and of properties of samples.
+
+    :param total: how many samples it is about.
+    :param which: a condition on samples; without one it is about all of the dataset.
+    """
+    also = [] if which is None else [which]
+    hard, reasons = await _hard(session, and_(_SAMPLE.c.dataset_key == dataset.key, *also))
+    return {
+        "key_sample_stats": {"total": total, "key_sample": hard, "non_key_sample": total - hard},
+        "hard_detail_stats": {
+            str(reason): {"key": number, "value": shapes.hard_detail(reason)}
+            for reason, number in sorted(reasons.items())
+        },
+        "metadata_stats": await _metadata(session, and_(_within(dataset), *also)),
+    }
+
+
+def _within(dataset: Dataset) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = _SAMPLE.c.key.between(*span(dataset))
+    return found
+
+
+async def _hard(session: AsyncSession, where: ColumnElement[bool]) -> tuple[int, Counter[int]]:
     """How many hard samples there are, and how often each reason was given."""
     connection = await session.connection()
-    mine = (_SAMPLE.c.dataset_key == dataset.key, text("hard IS true"))
+    mine = (where, text("hard IS true"))
     number = int((await connection.execute(select(func.count()).select_from(_SAMPLE).where(*mine))).scalar_one())
     reasons: Counter[int] = Counter()
     if number:
@@ -82,22 +101,16 @@ async def _hard(session: AsyncSession, dataset: Dataset) -> tuple[int, Counter[i
     return number, reasons
 
 
-async def _metadata(session: AsyncSession, dataset: Dataset) -> dict[str, dict[str, int]]:
+async def _metadata(session: AsyncSession, within: ColumnElement[bool]) -> dict[str, dict[str, int]]:
     """How often properties of samples have which values, among the newest 10,000."""
     found: dict[str, Counter[str]] = {}
-    for key, value in await _properties(session, dataset):
+    for key, value in await _properties(session, within):
         found.setdefault(key, Counter())[value] += 1
     return {key: dict(counted.most_common(_MOST_VALUES)) for key, counted in found.items()}
 
 
-async def _properties(session: AsyncSession, dataset: Dataset) -> list[tuple[str, str]]:
-    first, last = span(dataset)
-    newest = (
-        select(_SAMPLE.c.extra)
-        .where(_SAMPLE.c.key.between(first, last))
-        .order_by(_SAMPLE.c.key.desc())
-        .limit(_LOOKED_AT)
-    )
+async def _properties(session: AsyncSession, within: ColumnElement[bool]) -> list[tuple[str, str]]:
+    newest = select(_SAMPLE.c.extra).where(within).order_by(_SAMPLE.c.key.desc()).limit(_LOOKED_AT)
     found = []
     for extra in (await (await session.connection()).execute(newest)).scalars():
         for key, value in ((extra or {}).get("property") or {}).items():
@@ -109,7 +122,7 @@ async def _properties(session: AsyncSession, dataset: Dataset) -> list[tuple[str
 async def to_search_by(session: AsyncSession, dataset: Dataset) -> dict[str, Any]:
     """Who labeled, and the values of properties (of the newest 10,000 samples) that conditions may ask for."""
     values: dict[str, set[str]] = {}
-    for key, value in await _properties(session, dataset):
+    for key, value in await _properties(session, _within(dataset)):
         some = values.setdefault(key, set())
         if len(some) < _MOST_VALUES:
             some.add(value)

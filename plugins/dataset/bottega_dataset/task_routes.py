@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
+from sqlalchemy import ColumnElement
 from sqlmodel import col
 
 from bottega.gateway import Caller, Page, paging, requires
@@ -17,14 +20,43 @@ from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
 from bottega_dataset.export_shapes import export_task
 from bottega_dataset.export_staging import filters
+from bottega_dataset.import_shapes import import_task
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.planner import EXPORT, IMPORT, export_paths, plan_export, plan_import
 from bottega_dataset.requests import NewExport, NewImport
 
-_IMPORTS = "/v2/{project_id}/datasets/{dataset_id}/import-tasks"
-_EXPORTS = "/v2/{project_id}/datasets/{dataset_id}/export-tasks"
 _DATASET = "dataset/{dataset_id}"
 _STOP = "modelarts:dataset:stopTask"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of tasks: its path, the right to see them, how one is shown, and what is told of two operations."""
+
+    name: str
+    path: str
+    see: str
+    shape: Callable[[Task], dict[str, Any]]
+    problems: str
+    stopped: str
+
+
+_IMPORT = _Kind(
+    "import",
+    "/v2/{project_id}/datasets/{dataset_id}/import-tasks",
+    "modelarts:dataset:listImports",
+    import_task,
+    "What was left out, where and why. The first ones are kept (``problems_kept``), all are counted.",
+    "What was imported stays.",
+)
+_EXPORT = _Kind(
+    "export",
+    "/v2/{project_id}/datasets/{dataset_id}/export-tasks",
+    "modelarts:dataset:listExports",
+    export_task,
+    "What the format could not carry. The first ones are kept (``problems_kept``), all are counted.",
+    "What was written is removed.",
+)
 
 
 def import_params(body: NewImport) -> dict[str, Any]:
@@ -71,7 +103,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     routes = Router()
     service = Datasets(platform)
 
-    @routes.post(_IMPORTS, status_code=201)
+    @routes.post(_IMPORT.path, status_code=201)
     async def start_import(dataset_id: str, body: NewImport, caller: Caller = requires(IMPORT, _DATASET)) -> Any:
         """Import a folder (``dir``) or a manifest in the background; what is there already is not imported again."""
         path = ObjectPath.parse(body.import_path, "import_path")
@@ -92,53 +124,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             await tasks.request(tx, task)
         return {"task_id": task.id}
 
-    @routes.get(_IMPORTS)
-    async def list_imports(
-        dataset_id: str,
-        page: Page = paging(maximum=100),
-        caller: Caller = requires("modelarts:dataset:listImports", _DATASET),
-    ) -> Any:
-        async with platform.database.read() as session:
-            await service.get(session, caller.project_id, dataset_id)
-            total, rows = await tasks.listing(session, "import", dataset_id, page.offset, page.limit)
-        return {"total_count": total, "import_tasks": [shapes.import_task(row) for row in rows]}
-
-    @routes.get(_IMPORTS + "/{task_id}")
-    async def show_import(
-        dataset_id: str, task_id: str, caller: Caller = requires("modelarts:dataset:listImports", _DATASET)
-    ) -> Any:
-        async with platform.database.read() as session:
-            await service.get(session, caller.project_id, dataset_id)
-            return shapes.import_task(await tasks.get(session, "import", dataset_id, task_id))
-
-    @routes.get(_IMPORTS + "/{task_id}/problems")
-    async def import_problems(
-        dataset_id: str,
-        task_id: str,
-        page: Page = paging(default=100),
-        caller: Caller = requires("modelarts:dataset:listImports", _DATASET),
-    ) -> Any:
-        """What was left out, where and why. The first ones are kept (``problems_kept``), all are counted."""
-        async with platform.database.read() as session:
-            await service.get(session, caller.project_id, dataset_id)
-            task = await tasks.get(session, "import", dataset_id, task_id)
-            rows = await tasks.problems(session, task_id, page.offset, page.limit)
-        return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
-
-    @routes.post(_IMPORTS + "/{task_id}/stop")
-    async def stop_import(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
-        """What was imported stays."""
-        return shapes.import_task(await stopped("import", dataset_id, task_id, caller))
-
-    async def stopped(kind: str, dataset_id: str, task_id: str, caller: Caller) -> Task:
-        async with platform.database.transaction() as tx:
-            found = await service.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await tasks.get(tx.session, kind, dataset_id, task_id)
-            await tasks.stop(tx, task)
-            return task
-
-    @routes.post(_EXPORTS, status_code=201)
+    @routes.post(_EXPORT.path, status_code=201)
     async def start_export(dataset_id: str, body: NewExport, caller: Caller = requires(EXPORT, _DATASET)) -> Any:
         """Write a manifest of the dataset or of a version, a folder in another format, or a new dataset."""
         path, work_path = export_paths(body)
@@ -161,47 +147,67 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             await tasks.request(tx, task)
         return export_task(task)
 
-    @routes.post(_EXPORTS + "/{task_id}/stop")
-    async def stop_export(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
-        """What was written is removed."""
-        return export_task(await stopped("export", dataset_id, task_id, caller))
+    for kind in (_IMPORT, _EXPORT):
+        _follow(routes, platform, kind)
+    return routes
 
-    @routes.get(_EXPORTS)
-    async def list_exports(
-        dataset_id: str,
-        export_type: int | None = None,
-        page: Page = paging(maximum=100),
-        caller: Caller = requires("modelarts:dataset:listExports", _DATASET),
-    ) -> Any:
+
+def _follow(routes: APIRouter, platform: Platform, kind: _Kind) -> None:
+    """Serve what imports and exports have in common: list, show, report, stop."""
+    service = Datasets(platform)
+
+    async def listed(caller: Caller, dataset_id: str, page: Page, *also: ColumnElement[bool]) -> Any:
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
+            total, rows = await tasks.listing(session, kind.name, dataset_id, page.offset, page.limit, *also)
+        return {"total_count": total, f"{kind.name}_tasks": [kind.shape(row) for row in rows]}
+
+    if kind is _EXPORT:
+
+        @routes.get(kind.path)
+        async def list_exports(
+            dataset_id: str,
+            export_type: int | None = None,
+            page: Page = paging(maximum=100),
+            caller: Caller = requires(kind.see, _DATASET),
+        ) -> Any:
             also = [] if export_type is None else [col(Task.params)["export_type"].as_integer() == export_type]
-            total, rows = await tasks.listing(session, "export", dataset_id, page.offset, page.limit, *also)
-        return {"total_count": total, "export_tasks": [export_task(row) for row in rows]}
+            return await listed(caller, dataset_id, page, *also)
+    else:
 
-    @routes.get(_EXPORTS + "/{task_id}")
-    async def show_export(
-        dataset_id: str, task_id: str, caller: Caller = requires("modelarts:dataset:listExports", _DATASET)
-    ) -> Any:
+        @routes.get(kind.path)
+        async def list_imports(
+            dataset_id: str, page: Page = paging(maximum=100), caller: Caller = requires(kind.see, _DATASET)
+        ) -> Any:
+            return await listed(caller, dataset_id, page)
+
+    @routes.get(kind.path + "/{task_id}", name=f"show_{kind.name}")
+    async def show(dataset_id: str, task_id: str, caller: Caller = requires(kind.see, _DATASET)) -> Any:
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
-            return export_task(await tasks.get(session, "export", dataset_id, task_id))
+            return kind.shape(await tasks.get(session, kind.name, dataset_id, task_id))
 
-    @routes.get(_EXPORTS + "/{task_id}/problems")
-    async def export_problems(
+    @routes.get(kind.path + "/{task_id}/problems", name=f"{kind.name}_problems", description=kind.problems)
+    async def problems(
         dataset_id: str,
         task_id: str,
         page: Page = paging(default=100),
-        caller: Caller = requires("modelarts:dataset:listExports", _DATASET),
+        caller: Caller = requires(kind.see, _DATASET),
     ) -> Any:
-        """What the format could not carry. The first ones are kept (``problems_kept``), all are counted."""
         async with platform.database.read() as session:
             await service.get(session, caller.project_id, dataset_id)
-            task = await tasks.get(session, "export", dataset_id, task_id)
+            task = await tasks.get(session, kind.name, dataset_id, task_id)
             rows = await tasks.problems(session, task_id, page.offset, page.limit)
         return {"total_count": task.counts.get("bad", 0), "problems": [shapes.problem(row) for row in rows]}
 
-    return routes
+    @routes.post(kind.path + "/{task_id}/stop", name=f"stop_{kind.name}", description=kind.stopped)
+    async def stop(dataset_id: str, task_id: str, caller: Caller = requires(_STOP, _DATASET)) -> Any:
+        async with platform.database.transaction() as tx:
+            found = await service.get(tx.session, caller.project_id, dataset_id)
+            caller.about(resource=found.resource.urn, name=found.resource.name)
+            task = await tasks.get(tx.session, kind.name, dataset_id, task_id)
+            await tasks.stop(tx, task)
+        return kind.shape(task)
 
 
 def _task(kind: str, caller: Caller, dataset_id: str, params: dict[str, Any]) -> Task:

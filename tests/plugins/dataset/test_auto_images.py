@@ -97,10 +97,14 @@ def test_hard_examples_and_what_cannot_be_read(
 
 
 def test_groups_are_listed_and_labeled_whole(
-    client: Client, datasets: Datasets, pictures: str, one: Callable[[str], str]
+    tenant: Tenant, client: Client, datasets: Datasets, pictures: str, bucket: str, one: Callable[[str], str]
 ) -> None:
-    task = datasets.auto_label(pictures, task_type="auto-grouping", n_clusters=2)
-    assert task["result"]["group_count"] == 2
+    kept: Any = {"result_type": 1, "property": "kind", "log_url": f"/{bucket}/logs/", "inf_output": f"/{bucket}/found/"}
+    task = datasets.auto_label(pictures, task_type="auto-grouping", n_clusters=2, **kept)
+    assert (task["result"]["group_count"], task["export_type"]) == (2, 1)
+    assert tenant.objects.list(f"s3://{bucket}/logs/") == [f"s3://{bucket}/logs/{task['task_id']}.txt"]
+    assert client.get(f"{one(pictures)}/tasks/{task['task_id']}/log")["text"]
+    assert task["result"]["manifest_path"].startswith(f"s3://{bucket}/found/{task['task_id']}/")
     path = f"{one(pictures)}/tasks/{task['task_id']}/groups"
     groups = datasets.groups(pictures, task["task_id"])
     assert sum(group["sample_count"] for group in groups) == 44
@@ -112,6 +116,11 @@ def test_groups_are_listed_and_labeled_whole(
     distances = [s["distance"] for s in members["samples"]]
     assert distances == sorted(distances)
     name = first["label_stats"][0]["name"]
+    asked = json.dumps({"metadata": {"props": {"kind": ["0"]}}})
+    of_first = client.get(f"{one(pictures)}/data-annotations/samples", {"search_conditions": asked, "limit": 100})
+    assert of_first["sample_count"] == first["sample_count"], "what is saved to samples can be searched by"
+    changed = client.get(f"{one(pictures)}/data-annotations/samples/{of_first['samples'][0]['sample_id']}/history")
+    assert changed["history"][0]["cause"] == "auto-grouping"
     count = datasets.label_group(pictures, task["task_id"], 0, name)
     assert count == first["sample_count"] - first["annotated_sample_count"]
     assert datasets.groups(pictures, task["task_id"])[0]["annotated_sample_count"] == first["sample_count"]

@@ -20,7 +20,7 @@ from bottega.workspaces import closed_to_caller
 from bottega_dataset import labels
 from bottega_dataset.entities import Dataset, Sample, Task
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.intelligent.requests import NewTask, SmartTaskConfig
+from bottega_dataset.intelligent.requests import OUTPUTS, NewTask, SmartTaskConfig
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.learner import Learner
 
@@ -72,11 +72,8 @@ class IntelligentPlanner:
         ]
         config = body.config
         model = await self._model(caller, body, needs)
-        for text, field in (
-            (config.key_sample_output, "key_sample_output"),
-            (config.annotation_output, "annotation_output"),
-        ):
-            if text:
+        for field in ("key_sample_output", "log_url", *OUTPUTS):
+            if text := getattr(config, field):
                 path = ObjectPath.parse(text, f"config.{field}").folder
                 needs += Need.path(path, f"results are written to config.{field}", write=True)
         return Foreseen(self._flavor(config), model, scope(config.confidence_scope), tuple(needs))

@@ -9,6 +9,10 @@ from pydantic import Field
 from bottega_dataset.requests import Body, ExportParams, SampleLabelBody
 
 TaskType = Literal["auto-label", "pre-label", "auto-grouping"]
+TO_SAMPLES = 1
+"""``result_type``: what auto-grouping finds is saved to samples."""
+DEPLOY = "auto-deploy"
+"""What the vendor's audit knows (``createAutoDeployTask``) and its reference has no operation for."""
 
 
 class Flavor(Body):
@@ -51,20 +55,13 @@ class VendorConfig(Body):
     export_params: ExportParams | None = None
     inf_cluster_id: str | None = None
     inf_config_list: list[InfConfig] = Field(default_factory=list)
-    inf_output: str | None = None
-    infer_result_output_dir: str | None = None
-    log_url: str | None = None
     manifest_path: str | None = None
     model_parameter: str | None = None
-    output_dir: str | None = None
     parameters: list[TrainingParameter] = Field(default_factory=list)
     pool_id: str | None = None
-    property: str | None = None
     req_uri: str | None = None
-    result_type: int | None = Field(None, ge=0, le=1)
     time: str | None = None
     train_data_path: str | None = None
-    train_url: str | None = None
     version_format: str | None = None
     worker_server_num: int | None = None
 
@@ -74,7 +71,9 @@ class SmartTaskConfig(VendorConfig):
 
     `confidence_scope` (``0.00-0.50``) is the span of confidences that makes a sample a hard example; `stop_time` is in
     minutes; `samples` are the unlabeled samples to look at, all without it; `ranked` how many samples get a place in
-    the order of labeling; `model_name` and `model_version` name a model as `model_id` does.
+    the order of labeling; `model_name` and `model_version` name a model as `model_id` does. With `result_type` 1
+    samples keep the number of the group that auto-grouping puts them into, as their property `property`. What the task
+    writes goes to the first of `OUTPUTS` that is given, its log to `log_url`.
     """
 
     name: str = Field("", max_length=100)
@@ -93,13 +92,24 @@ class SmartTaskConfig(VendorConfig):
     samples: list[ChosenSample] = Field(default_factory=list, max_length=100_000)
     key_sample_output: str | None = None
     annotation_output: str | None = None
+    inf_output: str | None = None
+    infer_result_output_dir: str | None = None
+    output_dir: str | None = None
+    train_url: str | None = None
+    log_url: str | None = None
     stop_time: int | None = Field(None, ge=1, le=100_000)
     seed: int = Field(0, ge=0, lt=2**31)
     ranked: int = Field(500, ge=0, le=10_000)
+    property: str = Field("group", pattern=r"^[^@\x00-\x1f][^\x00-\x1f]{0,63}$")
+    result_type: int = Field(0, ge=0, le=1)
+
+
+OUTPUTS = ("annotation_output", "inf_output", "infer_result_output_dir", "output_dir", "train_url")
+"""The vendor's names for folders of results, of labels, of an inference, of a training: one workload does all here."""
 
 
 class NewTask(Body):
-    task_type: TaskType
+    task_type: TaskType | Literal["auto-deploy"]
     model_id: str | None = None
     collect_key_sample: bool = False
     config: SmartTaskConfig = Field(default_factory=SmartTaskConfig)

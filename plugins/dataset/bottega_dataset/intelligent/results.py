@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from sqlalchemy import delete, insert
 from sqlmodel import col, select
 
 from bottega.database import AsyncSession
+from bottega_dataset import labeling
 from bottega_dataset.entities import Dataset, GroupMember, Sample, Suggestion
+from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.labeling import Author, Edit
 from bottega_dataset.learning.files import GROUPS, PROBLEMS, REPORT, SUGGESTIONS
 from bottega_dataset.query import span
 
@@ -63,8 +67,21 @@ async def keep_suggestions(
     return counts
 
 
+@dataclass(frozen=True, slots=True)
+class SaidOfSamples:
+    """That samples are to say in which group they are: in the property `name`, by `author`, in their history too."""
+
+    name: str
+    kind: DatasetType
+    author: Author
+
+
 async def keep_groups(
-    session: AsyncSession, dataset: Dataset, task_id: str, found: Iterable[Mapping[str, Any]]
+    session: AsyncSession,
+    dataset: Dataset,
+    task_id: str,
+    found: Iterable[Mapping[str, Any]],
+    said: SaidOfSamples | None = None,
 ) -> dict[str, int]:
     """Keep in which group each sample is. Returns how many samples and groups."""
     await session.exec(delete(GroupMember).where(col(GroupMember.sample_key).between(*span(dataset))))
@@ -80,6 +97,11 @@ async def keep_groups(
         numbers |= {row["number"] for row in rows}
         if rows:
             await session.exec(insert(_MEMBERS), params=rows)
+        if said:
+            for number in {row["number"] for row in rows}:
+                members = [row["sample_key"] for row in rows if row["number"] == number]
+                edit = Edit(property={said.name: str(number)})
+                await labeling.edit(session, dataset, said.kind, members, edit, said.author)
     return {"grouped": grouped, "groups": len(numbers)}
 
 

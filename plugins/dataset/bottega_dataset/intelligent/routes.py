@@ -9,29 +9,31 @@ from typing import Any, Literal
 from fastapi import APIRouter, Query
 
 from bottega.database import AsyncSession, Transaction
-from bottega.errors import ApiError, Invalid, NotFound
+from bottega.errors import ApiError, Invalid, NotFound, NotSupported
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import labeling, samples, statistics, tasks
+from bottega_dataset import labeling, previews, samples, statistics, tasks
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Datasets, Found
-from bottega_dataset.entities import Dataset, Sample, Task
+from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.events import LabelsChanged, SamplesLabeled
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.intelligent import groups, shapes, suggestions
 from bottega_dataset.intelligent.planner import LIST, START, STOP, TASK_TYPES, IntelligentPlanner
-from bottega_dataset.intelligent.requests import Decision, GroupLabels, NewTask, TaskType
+from bottega_dataset.intelligent.requests import DEPLOY, Decision, GroupLabels, NewTask, TaskType
 from bottega_dataset.intelligent.suggestions import SortBy, Wanted
 from bottega_dataset.intelligent.work import IntelligentTasks
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.labeling import Author, Edit, Outcome
 from bottega_dataset.labeling_routes import annotation_of
+from bottega_dataset.previews import Resize
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.requests import SampleLabelBody
 from bottega_dataset.sample import Annotation, BadSample
 from bottega_dataset.sample_routes import sample_id_of, shown_samples
 from bottega_dataset.search import from_search, narrowed
+from bottega_dataset.team import on_samples
 
 _DATASET = "dataset/{dataset_id}"
 _TASKS = "/v2/{project_id}/datasets/{dataset_id}/tasks"
@@ -39,7 +41,6 @@ _SUGGESTED = "/v2/{project_id}/datasets/{dataset_id}/auto-annotations/samples"
 _SEE, _LABEL = "modelarts:dataset:listSamples", "modelarts:dataset:updateSamples"
 _TRACES = {"auto-grouping": "createAutoGroupingTask"}
 _LOG_TAIL = 2000
-_PREVIEW_S = 900
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
@@ -56,6 +57,11 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
         Learning needs 2 labels with 5 samples each and unlabeled samples; one task works on a dataset at a time.
         """
+        if body.task_type == DEPLOY:
+            raise NotSupported(
+                "auto-deploy has no operation in the reference; label with auto-label, then train on a version, "
+                "import the model, and create a service of it"
+            )
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name, trace=_TRACES.get(body.task_type))
@@ -149,7 +155,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             kind = kinds.of(found.dataset.dataset_type)
             await _task(session, dataset_id, task_id)
             total, rows = await groups.page(session, task_id, group, page.offset, page.limit)
-            plain = await shown_samples(platform, session, kind, [row for row, _ in rows], preview)
+            plain = await shown_samples(platform, session, kind, [row for row, _ in rows])
+        if preview:
+            await previews.show(platform.objects, plain, [row for row, _ in rows])
         shown = [one | {"group": group, "distance": distance} for one, (_, distance) in zip(plain, rows, strict=True)]
         return {"sample_count": total, "samples": shown}
 
@@ -196,8 +204,9 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         """The samples automatic labeling has labeled and nobody has confirmed yet.
 
         `sort_by` ``score`` sorts by confidence; ``learning`` gives those first that teach most when labeled by hand.
-        `process_parameter` (the vendor's resizing of previews) changes nothing: previews are the objects themselves.
+        `process_parameter` (``image/resize,m_lfit,h_200``) makes previews small: at most 100 on a page.
         """
+        resize = Resize.of(process_parameter)
         wanted = Wanted.of(from_search(search_conditions, SampleFilter()), label_name, low_score, high_score)
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
@@ -213,8 +222,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 offset=page.offset,
                 limit=page.limit,
             )
-            said = await suggestions.of_samples(session, [row.key for row in rows])
-        shown = [shapes.suggested(row, said[row.key], kind, _preview(row) if preview else None) for row in rows]
+            keys = [row.key for row in rows]
+            said = await suggestions.of_samples(session, keys)
+            by_teams = await on_samples.of_samples(platform, session, keys)
+        shown = [shapes.suggested(row, said[row.key], kind) | by_teams.get(row.key, {}) for row in rows]
+        if preview or resize:
+            await previews.show(platform.objects, shown, rows, resize)
         return {"sample_count": total, "samples": shown}
 
     @routes.get(_SUGGESTED + "/{sample_id}")
@@ -222,7 +235,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
             row, said = await suggestions.get(session, found.dataset, sample_id_of(sample_id))
-        return shapes.suggested(row, said, kinds.of(found.dataset.dataset_type), _preview(row))
+            by_teams = await on_samples.of_samples(platform, session, [row.key])
+        shown = shapes.suggested(row, said, kinds.of(found.dataset.dataset_type)) | by_teams.get(row.key, {})
+        await previews.show(platform.objects, [shown], [row])
+        return shown
 
     @routes.post(_SUGGESTED + "/confirm")
     async def confirm(dataset_id: str, body: Decision, caller: Caller = requires(_LABEL, _DATASET)) -> Any:
@@ -297,10 +313,6 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             return (await intelligent.read_log(task, -_LOG_TAIL, _LOG_TAIL)).text
         except ApiError:
             return ""
-
-    def _preview(row: Sample) -> str | None:
-        path = dataset_shapes.preview_path(row)
-        return platform.objects.presign("GET", path, _PREVIEW_S) if path else None
 
     return routes
 

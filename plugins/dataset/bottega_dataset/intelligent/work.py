@@ -40,8 +40,9 @@ from bottega_dataset.intelligent.planner import (
     UsersModel,
     check_ready,
 )
-from bottega_dataset.intelligent.requests import NewTask, SmartTaskConfig
+from bottega_dataset.intelligent.requests import OUTPUTS, TO_SAMPLES, NewTask, SmartTaskConfig
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.labeling import Author
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import LABELED, UNLABELED, Problem, SampleRecord
 from bottega_dataset.snapshot import ManifestFile, read, snapshot
@@ -77,6 +78,8 @@ class IntelligentTasks:
             user_id=caller.user_id,
             params={
                 "name": body.config.name or f"{body.task_type}-{now_ms()}",
+                "dataset_name": resource.name,
+                "dataset_type": dataset.dataset_type,
                 "learner": _class_of(learner) if learner else None,
                 "flavor": foreseen.flavor,
                 "workspace_id": resource.workspace_id,
@@ -141,7 +144,7 @@ class IntelligentTasks:
         try:
             return await self._platform.workloads.read_log(workload, offset, limit)
         except NotFound:
-            kept = await self._platform.objects.get(ObjectPath.parse(task.cursor["folder"]) / LOG)
+            kept = await self._platform.objects.get(_log_of(task, ObjectPath.parse(task.cursor["folder"])))
         start = max(0, len(kept) + offset) if offset < 0 else min(offset, len(kept))
         piece = kept[start : start + limit]
         ended = start + len(piece)
@@ -198,7 +201,12 @@ class IntelligentTasks:
                 user_id=task.user_id,
                 workspace_id=task.params["workspace_id"],
             )
-            cursor = {"phase": "working", "workload_id": workload.id, "folder": str(folder)}
+            cursor = {
+                "phase": "working",
+                "workload_id": workload.id,
+                "folder": str(folder),
+                "times": {"working": now_ms()},
+            }
             await running.commit(tx, cursor=cursor, counted={"samples": file.lines}, found=problems)
 
     async def _records(self, task: Task, dataset: Dataset, annotation_type: str) -> AsyncIterator[list[SampleRecord]]:
@@ -219,9 +227,9 @@ class IntelligentTasks:
                         break
 
     def _folder(self, task: Task, found: Found) -> ObjectPath:
-        asked = task.params["config"].get("annotation_output")
+        asked = next((path for name in OUTPUTS if (path := task.params["config"].get(name))), None)
         if asked:
-            return ObjectPath.parse(asked, "annotation_output").folder / f"{task.id}/"
+            return ObjectPath.parse(asked, "output").folder / f"{task.id}/"
         name = f"{found.resource.name}-{found.dataset.id}/annotation/{task.kind}/{task.id}/"
         return ObjectPath.parse(found.dataset.work_path, "work_path").folder / name
 
@@ -260,7 +268,7 @@ class IntelligentTasks:
             files={"task.json": orjson.dumps(order).decode()},
             inputs=inputs,
             outputs=outputs,
-            log_path=str(folder / LOG),
+            log_path=str(_log_of(task, folder)),
             may_read=list(may_read),
             timeout_s=config.stop_time * 60 if config.stop_time else self._platform.settings.intelligent_timeout_s,
             agency_id=task.params["agency_id"],
@@ -294,7 +302,8 @@ class IntelligentTasks:
         if task.cursor.get("workload_id") != event.workload_id:
             return
         if event.state == "succeeded" and task.state != "stopping":
-            task.cursor = task.cursor | {"phase": "settling"}
+            times = task.cursor.get("times", {}) | {"settling": now_ms()}
+            task.cursor = task.cursor | {"phase": "settling", "times": times}
             task.step, task.updated_at = task.step + 1, now_ms()
             tx.session.add(task)
             tx.emit(TaskRequested(task_id=task.id, dataset_id=task.dataset_id, kind=task.kind), tasks.urn_of(task))
@@ -331,16 +340,32 @@ class IntelligentTasks:
             report = orjson.loads(files[results.REPORT].read_bytes())
             problems = [Problem(one["place"], one["reason"]) for one in results.lines(files[results.PROBLEMS])]
             lines = results.lines(files[names[-1]])
+            said = await self._said(task, dataset) if grouping else None
             async with self._platform.database.transaction() as tx:
                 await samples.lock(tx.session, dataset)
                 if grouping:
-                    counted = await results.keep_groups(tx.session, dataset, task.id, lines)
+                    counted = await results.keep_groups(tx.session, dataset, task.id, lines, said)
                 else:
                     counted = await results.keep_suggestions(tx.session, dataset, task.id, lines)
                 cursor = task.cursor | {"phase": "done", "report": report}
                 await running.commit(
                     tx, cursor=cursor, counted=counted, progress=1.0, found=problems, state="completed"
                 )
+
+    async def _said(self, task: Task, dataset: Dataset) -> results.SaidOfSamples | None:
+        """Where ``result_type`` is 1 samples say in which group they are."""
+        config = SmartTaskConfig.model_validate(task.params["config"])
+        if config.result_type != TO_SAMPLES:
+            return None
+        who = await self._platform.identity.principal(task.user_id)
+        author = Author(who.user_name, AUTO_GROUPING)
+        return results.SaidOfSamples(config.property, self._kinds.of(dataset.dataset_type), author)
+
+
+def _log_of(task: Task, folder: ObjectPath) -> ObjectPath:
+    """Where the output of a task's workload is kept: in the folder it was told, else with its results."""
+    asked = task.params["config"].get("log_url")
+    return ObjectPath.parse(asked, "log_url").folder / f"{task.id}.txt" if asked else folder / LOG
 
 
 def _class_of(learner: object) -> str:

@@ -12,6 +12,7 @@ from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega.routing import Router
+from bottega_dataset.previews import Resize
 from bottega_dataset.processing import views
 from bottega_dataset.processing.planner import CREATE, GET, STOP, TASKS, ProcessingPlanner
 from bottega_dataset.processing.processors import TEMPLATES, Processors
@@ -163,7 +164,11 @@ def router(platform: Platform, planner: ProcessingPlanner, processors: Processor
         page: Page = paging(maximum=100),
         caller: Caller = requires(GET, _TASK),
     ) -> Any:
-        """What became of each sample, and why. `process_parameter` (image resizing) is taken and not used."""
+        """What became of each sample, and why.
+
+        `process_parameter` (``image/resize,m_lfit,h_200``) makes small pictures of what ``signed_…_source`` lead to.
+        """
+        resize = Resize.of(process_parameter)
         wanted = None if result_property == -1 else result_property
         async with platform.database.read() as session:
             row = await service.get_version(session, caller.project_id, task_id, version_id)
@@ -171,7 +176,7 @@ def router(platform: Platform, planner: ProcessingPlanner, processors: Processor
         return {
             "count": total,
             "has_more": page.offset + len(rows) < total,
-            "results": [views.result(platform, one) for one in rows],
+            "results": await views.results(platform, rows, resize),
         }
 
     @routes.get(_VERSION + "/log")

@@ -11,7 +11,9 @@ from sqlmodel import col, select
 from bottega.database import AsyncSession
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
+from bottega_dataset import previews
 from bottega_dataset.entities import DatasetVersion
+from bottega_dataset.previews import Resize
 from bottega_dataset.processing.entities import (
     COMPLETED,
     FAILED,
@@ -106,17 +108,27 @@ def findings(platform: Platform, row: ProcessorVersion) -> dict[str, Any]:
     return shown
 
 
-def result(platform: Platform, row: ProcessorResult) -> dict[str, Any]:
-    return {
-        "version_id": row.version_id,
-        "sample_id": row.sample_id,
-        "origin_source": row.origin,
-        "new_source": row.new,
-        "result_property": row.property,
-        "result_description": row.notes,
-        "signed_origin_source": _signed(platform, row.origin),
-        "signed_new_source": _signed(platform, row.new),
-    }
+async def results(
+    platform: Platform, rows: Sequence[ProcessorResult], resize: Resize | None = None
+) -> list[dict[str, Any]]:
+    """What became of samples, with addresses at which both can be seen."""
+    sources = {source for row in rows for source in (row.origin, row.new)}
+    known = {source: path for source in sources if (path := previews.object_of(source))}
+    found = await previews.addresses(platform.objects, list(known.values()), resize)
+    signed = dict(zip(known, found, strict=True))
+    return [
+        {
+            "version_id": row.version_id,
+            "sample_id": row.sample_id,
+            "origin_source": row.origin,
+            "new_source": row.new,
+            "result_property": row.property,
+            "result_description": row.notes,
+            "signed_origin_source": signed.get(row.origin) or _public(row.origin),
+            "signed_new_source": signed.get(row.new) or _public(row.new),
+        }
+        for row in rows
+    ]
 
 
 async def of_versions(
@@ -161,7 +173,7 @@ async def progress(service: Processing, row: ProcessorVersion) -> int:
 
 def _inputs(request: dict[str, Any]) -> dict[str, Any]:
     inputs = request["inputs"]
-    return {"data_source": inputs[0]} if request.get("data_source") else {"inputs": inputs}
+    return {"inputs": inputs} | ({"data_source": inputs[0]} if request.get("data_source") else {})
 
 
 def _work_path(request: dict[str, Any], row: ProcessorVersion | None) -> dict[str, Any]:
@@ -173,8 +185,5 @@ def _work_path(request: dict[str, Any], row: ProcessorVersion | None) -> dict[st
     return shown
 
 
-def _signed(platform: Platform, source: str) -> str:
-    if not source.startswith("s3://"):
-        return source if source.startswith("https://") else ""
-    bucket, _, key = source[5:].partition("/")
-    return platform.objects.presign("GET", ObjectPath(bucket, key), _EXPIRES_S)
+def _public(source: str) -> str:
+    return source if source.startswith("https://") else ""

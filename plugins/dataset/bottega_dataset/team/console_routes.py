@@ -17,11 +17,12 @@ from bottega.gateway import Page, paging
 from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega.routing import Router
-from bottega_dataset import labels
+from bottega_dataset import labels, previews
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.datasets import Found
 from bottega_dataset.entities import Dataset
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.previews import Resize
 from bottega_dataset.sample_routes import sample_id_of
 from bottega_dataset.team import bodies, handing_over, items
 from bottega_dataset.team.assembly import Teams
@@ -90,16 +91,20 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         sample_state: str | None = None,
         label_name: str | None = None,
         preview: bool = True,
+        process_parameter: str | None = None,
         page: Page = paging(maximum=1000),
         caller: LabelerCaller = may(_SEE),
     ) -> Any:
+        resize = Resize.of(process_parameter)
         async with platform.database.read() as session:
             part = await part_of(session, caller.labeler, task_id)
             found = await _dataset(session, part.task)
             wanted = ItemFilter(sample_state, label_name, _own(part))
             total, rows = await items.page(session, found.dataset, part.task, wanted, page.offset, page.limit)
             private = part.member.role == ANNOTATOR
-            shown = await views.rows(session, found.dataset, part.task, rows, private=private, preview=preview)
+            shown = await views.rows(session, found.dataset, part.task, rows, private=private)
+        if preview or resize:
+            await previews.show(platform.objects, shown, [row.sample for row in rows], resize)
         return {"sample_count": total, "samples": shown}
 
     @routes.get(_TASK + "/samples/{sample_id}")
@@ -115,8 +120,9 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
                 key = (await items.worker_keys(session, part.task, [worker_id]))[worker_id]
             rows = await items.of_sample(session, found.dataset, part.task, ident, key)
             private = part.member.role == ANNOTATOR
-            (shown,) = await views.rows(session, found.dataset, part.task, rows[:1], private=private, preview=True)
-        return shown
+            shown = await views.rows(session, found.dataset, part.task, rows[:1], private=private)
+        await previews.show(platform.objects, shown, [rows[0].sample])
+        return shown[0]
 
     @routes.put(_TASK + "/samples")
     async def label_own_samples(task_id: str, body: TeamSampleLabelsList, caller: LabelerCaller = may(_LABEL)) -> Any:

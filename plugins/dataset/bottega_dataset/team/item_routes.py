@@ -10,9 +10,10 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
 from bottega.plugins import Action
 from bottega.routing import Router
+from bottega_dataset import previews
 from bottega_dataset import shapes as dataset_shapes
-from bottega_dataset.datasets import Datasets
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.previews import Resize
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample_routes import sample_id_of
 from bottega_dataset.search import from_search
@@ -39,7 +40,7 @@ ACTIONS = (
 
 def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
     routes = Router()
-    service, views, datasets = teams.tasks, teams.views(kinds), Datasets(platform)
+    service, views = teams.tasks, teams.views(kinds)
 
     @routes.get(SAMPLES)
     async def list_samples(
@@ -55,10 +56,12 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         page: Page = paging(maximum=1000),
         caller: Caller = requires(GET, DATASET),
     ) -> Any:
-        """A page of samples with what was said of them; one that several label is there for each of them."""
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        """A page of samples with what was said of them; one that several label is there for each of them.
+
+        `process_parameter` (``image/resize,m_lfit,h_200``) makes previews small: at most 100 on a page.
+        """
+        resize = Resize.of(process_parameter)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, found, task):
             workers = await items.worker_keys(session, task, [worker_id] if worker_id else [])
             kind = kinds.of(found.dataset.dataset_type)
             wanted = ItemFilter(
@@ -69,7 +72,9 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
                 from_search(search_conditions, SampleFilter()) if search_conditions else None,
             )
             total, rows = await items.page(session, found.dataset, task, wanted, page.offset, page.limit)
-            shown = await views.rows(session, found.dataset, task, rows, private=False, preview=preview)
+            shown = await views.rows(session, found.dataset, task, rows, private=False)
+        if preview or resize:
+            await previews.show(platform.objects, shown, [row.sample for row in rows], resize)
         return {"sample_count": total, "samples": shown}
 
     @routes.get(SAMPLES + "/{sample_id}")
@@ -82,14 +87,13 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
     ) -> Any:
         """What one worker says of a sample: the first of its annotators where none is named."""
         ident = sample_id_of(sample_id)
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, found, task):
             workers = await items.worker_keys(session, task, [worker_id] if worker_id else [])
             worker_key = workers[worker_id] if worker_id else None
             rows = await items.of_sample(session, found.dataset, task, ident, worker_key)
-            (shown,) = await views.rows(session, found.dataset, task, rows[:1], private=False, preview=True)
-        return shown
+            shown = await views.rows(session, found.dataset, task, rows[:1], private=False)
+        await previews.show(platform.objects, shown, [rows[0].sample])
+        return shown[0]
 
     @routes.put(SAMPLES)
     async def label_samples(
@@ -99,10 +103,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         caller: Caller = requires(_LABEL, DATASET),
     ) -> Any:
         """Set labels in the name of annotators; a sample that cannot be labeled fails alone."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             by_email = await service.worker_by_email(tx.session, task, body.email) if body.email else None
             workers = await items.worker_keys(
                 tx.session, task, [one.worker_id for one in body.samples if one.worker_id]
@@ -124,17 +125,13 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         sample_state: str | None = None,
         caller: Caller = requires(GET, DATASET),
     ) -> Any:
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, found, task):
             return await views.statistics(session, found.dataset, task, ItemFilter(sample_state))
 
     @routes.get(ONE + "/metrics")
     async def member_progress(dataset_id: str, workforce_task_id: str, caller: Caller = requires(GET, DATASET)) -> Any:
         """How far each member is, by worker id; and how often each gave which label."""
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, found, task):
             members = (await service.members(session, [task.key]))[task.key or 0]
             stats = await progress.worker_stats(session, [task.key])
             labels = await progress.label_counts(session, found.dataset, task, ItemFilter())
@@ -151,10 +148,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         dataset_id: str, workforce_task_id: str, body: Comments, caller: Caller = requires(_REVIEW, DATASET)
     ) -> Any:
         """Accept samples or send them back to their annotators; all of them or none."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             accepted, rejected = await items.review(
                 tx.session, found.dataset, task, body.comments, caller.principal.actor, owner=True
             )
@@ -166,10 +160,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
     async def start_acceptance(
         dataset_id: str, workforce_task_id: str, body: NewAcceptance, caller: Caller = requires(_DRAW, DATASET)
     ) -> Any:
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             started = await acceptance.start(tx, found, task, body, caller.principal.actor)
         return {"task_id": started.id}
 
@@ -180,9 +171,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         checking_task_id: str = Query(),
         caller: Caller = requires(GET, DATASET),
     ) -> Any:
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, _, task):
             one = await acceptance.get(session, task, checking_task_id)
             return {
                 "checking_stats": (await acceptance.counts(session, one)).shape(one.id),
@@ -194,10 +183,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         dataset_id: str, workforce_task_id: str, body: Comments, caller: Caller = requires(_CHECK, DATASET)
     ) -> Any:
         """Say of drawn samples whether they pass; of all of them or none."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             await acceptance.comment(tx, found, task, body.comments, caller.principal.actor)
         return {"success": True}
 
@@ -210,13 +196,10 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         caller: Caller = requires(_END, DATASET),
     ) -> Any:
         """End the acceptance, or (action 3) list what somebody has labeled in the dataset itself meanwhile."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             if body.action == acceptance.CONFLICTS:
                 rows = await acceptance.conflicts(tx.session, found, task)
-                shown = await views.rows(tx.session, found.dataset, task, rows, private=False, preview=False)
+                shown = await views.rows(tx.session, found.dataset, task, rows, private=False)
                 return {"sample_count": len(rows), "samples": shown}
             done = await acceptance.finish(tx, found, task, body.action, body.overwrite_last_result, caller.user_id)
         return {"sample_count": done.counts["passed"], "samples": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, exists, func
 from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
@@ -113,6 +113,11 @@ async def label_counts(
                 count, samples = found[worker].get(name, (0, 0))
                 found[worker][name] = (count + number, samples + 1)
     return found
+
+
+def given_out(task: TeamTask) -> ColumnElement[bool]:
+    """Whether a sample is one of the task's."""
+    return exists().where(col(TeamItem.task_key) == task.key, col(TeamItem.sample_key) == col(Sample.key))
 
 
 def _stats(counted: Mapping[int, int], sampled: int, auto: int, deleted: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from bottega.entities import Resource
 from bottega_dataset import shapes as dataset_shapes
 from bottega_dataset.entities import Dataset
 from bottega_dataset.extension_points import DatasetType
-from bottega_dataset.team.entities import ANNOTATOR, DELETED, REVIEWER, TeamMember, TeamTask
+from bottega_dataset.team.entities import ANNOTATOR, DELETED, REVIEWER, TeamItem, TeamMember, TeamTask, Worker
 from bottega_dataset.team.items import STATE_NAMES, Row, unpack
 from bottega_dataset.team.workforces import Member
 
@@ -121,19 +121,26 @@ def worker_task(
     }
 
 
-def item(row: Row, kind: DatasetType, workers: Sequence[dict[str, Any]], preview_url: str | None) -> dict[str, Any]:
+def item(row: Row, kind: DatasetType, workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A sample with what one worker says of it; `workers` are those it was given to."""
     one, said = row.item, row.item.said or {}
-    shown = dataset_shapes.sample(row.sample, unpack(one.labels), kind, preview_url)
+    shown = dataset_shapes.sample(row.sample, unpack(one.labels), kind)
     shown["metadata"] |= said.get("property") or {}
     if "hard" in said:
         shown["metadata"][dataset_shapes.HARD] = float(said["hard"])
     return shown | {
         "usage": said.get("usage", shown["usage"]),
         "sample_status": STATE_NAMES[one.state],
-        "worker_id": row.worker.id,
         "labelers": list(workers),
         "revision": one.revision,
+        **verdicts(one, row.worker),
+    }
+
+
+def verdicts(one: TeamItem, worker: Worker) -> dict[str, Any]:
+    """Whose labels they are, and what was said of them in review and acceptance."""
+    return {
+        "worker_id": worker.id,
         "review_accept": one.review_accept,
         "review_comment": one.review_comment,
         "review_score": one.review_score,

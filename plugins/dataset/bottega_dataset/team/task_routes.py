@@ -119,9 +119,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         workforce_stats: bool = False,
         caller: Caller = requires(GET, DATASET),
     ) -> Any:
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, found, task):
             (shown,) = await views.tasks(session, found.dataset, [task])
             members = (await service.members(session, [task.key]))[task.key or 0]
             rows = [(task, found.dataset, member, person.worker) for member, person in members]
@@ -140,29 +138,21 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         dataset_id: str, workforce_task_id: str, body: TeamTaskChange, caller: Caller = requires(_UPDATE, DATASET)
     ) -> Any:
         """With `workforces_config`, whom it does not name leaves the task; what is open goes to those who are in it."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             await service.modify(tx, found, task, body.task_name, body.description, body.workforces_config)
         return {"task_id": workforce_task_id}
 
     @routes.delete(ONE, status_code=204, response_class=Response)
     async def delete_task(dataset_id: str, workforce_task_id: str, caller: Caller = requires(_DELETE, DATASET)) -> None:
         """What was accepted stays in the dataset; what was not is gone."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            await service.delete(tx, found, await service.locked(tx, found, workforce_task_id))
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
+            await service.delete(tx, found, task)
 
     @routes.post(ONE)
     async def start_task(
         dataset_id: str, workforce_task_id: str, body: TeamTaskStart, caller: Caller = requires(_START, DATASET)
     ) -> Any:
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             await service.start(tx, found, task, body.workforces_config, caller.user_id)
         return {"task_id": workforce_task_id}
 
@@ -176,10 +166,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         """
         teams.mails.check()
         results: list[ApiError | None] = []
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
-            task = await service.locked(tx, found, workforce_task_id)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, _, task):
             members = (await service.members(tx.session, [task.key]))[task.key or 0]
             by_email = {p.email.casefold(): p.worker for _, p in members if p.worker.labeler_id}
             open_items = await handing_over.loads(tx.session, task.key or 0, handing_over.OPEN)
@@ -202,9 +189,7 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         caller: Caller = requires(GET, DATASET),
     ) -> Any:
         """How far annotators agree who labeled the same samples, and on which they do not."""
-        async with platform.database.read() as session:
-            found = await datasets.get(session, caller.project_id, dataset_id)
-            task = await service.get(session, found, workforce_task_id)
+        async with teams.reading(caller, dataset_id, workforce_task_id) as (session, _, task):
             return await agreement_report.report(session, task, page.offset, page.limit)
 
     @routes.post(ONE + "/synchronize", status_code=202)
@@ -212,11 +197,8 @@ def router(platform: Platform, teams: Teams, kinds: Kinds) -> APIRouter:
         dataset_id: str, workforce_task_id: str, body: MergeRequest, caller: Caller = requires(_UPDATE, DATASET)
     ) -> Any:
         """Let accepted labels become the dataset's, for a task that does not do so by itself."""
-        async with platform.database.transaction() as tx:
-            found = await datasets.get(tx.session, caller.project_id, dataset_id)
-            caller.about(resource=found.resource.urn, name=found.resource.name)
+        async with teams.changing(caller, dataset_id, workforce_task_id) as (tx, found, task):
             await caller.check("modelarts:dataset:updateSamples", found.resource.urn)
-            task = await service.locked(tx, found, workforce_task_id)
             work = await acceptance.request_merge(tx, found, task, body.overwrite_last_result, caller.user_id)
         return {"task_id": work.id}
 

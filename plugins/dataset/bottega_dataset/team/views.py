@@ -12,7 +12,8 @@ from bottega.entities import Resource
 from bottega.platform import Platform
 from bottega_dataset import labels
 from bottega_dataset import shapes as dataset_shapes
-from bottega_dataset.entities import Dataset, Sample
+from bottega_dataset import statistics as dataset_statistics
+from bottega_dataset.entities import Dataset
 from bottega_dataset.intelligent import suggestions
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.sample import Annotation
@@ -21,8 +22,6 @@ from bottega_dataset.team.entities import Acceptance, TeamMember, TeamTask, Work
 from bottega_dataset.team.items import ItemFilter, Row
 from bottega_dataset.team.team_tasks import TeamTasks
 from bottega_dataset.team.workforces import Member, Workforces
-
-PREVIEW_S = 900
 
 
 class Views:
@@ -107,7 +106,7 @@ class Views:
         ]
 
     async def rows(
-        self, session: AsyncSession, dataset: Dataset, task: TeamTask, rows: Sequence[Row], private: bool, preview: bool
+        self, session: AsyncSession, dataset: Dataset, task: TeamTask, rows: Sequence[Row], *, private: bool
     ) -> list[dict[str, Any]]:
         """Samples with what their workers say. `private`: each shows its own worker and nobody else."""
         kind = self._kinds.of(dataset.dataset_type)
@@ -122,8 +121,7 @@ class Views:
         guesses = await self._suggested(session, dataset, task, rows)
         for row in rows:
             who = [row.item.worker_key] if private else given_to[row.sample.key]
-            url = self._preview(row.sample) if preview else None
-            one = shapes.item(row, kind, [shapes.worker(people[key]) for key in who], url)
+            one = shapes.item(row, kind, [shapes.worker(people[key]) for key in who])
             if row.sample.key in guesses and not row.item.labels:
                 one["suggestions"] = [
                     dataset_shapes.label(guess, kind, index) for index, guess in enumerate(guesses[row.sample.key])
@@ -164,9 +162,9 @@ class Views:
                 "auto_annotation": counted["auto_annotation_sample_count"],
                 "deleted": counted["deleted_sample_count"],
             },
-            "key_sample_stats": {},
-            "hard_detail_stats": {},
-            "metadata_stats": {},
+            **await dataset_statistics.of_properties(
+                session, dataset, counted["total_sample_count"], progress.given_out(task)
+            ),
             "data_path": dataset_shapes.vendor_path(dataset.data_path),
             "data_spliting_enable": any(samples > 1 for _, samples in totals.values()),
         }
@@ -180,7 +178,3 @@ class Views:
         kind = self._kinds.of(dataset.dataset_type)
         found = await suggestions.of_samples(session, [row.sample.key for row in rows])
         return {key: suggestions.said(some, kind, "auto", None) for key, some in found.items()}
-
-    def _preview(self, sample: Sample) -> str | None:
-        path = dataset_shapes.preview_path(sample)
-        return self._platform.objects.presign("GET", path, PREVIEW_S) if path else None
