@@ -1,7 +1,9 @@
 """otcextensions' client ``modelartsv2``, unmodified: all 27 methods.
 
 Twelve of them raise KeyError before they send anything: they pass ``uri_dataset_id`` to resource classes whose path
-wants ``dataset_id``. Their resources are called here as the client's own base classes call them, by that name.
+wants ``dataset_id``. Nothing that a server answers reaches that path. Four of them hand on what else they are given, so
+``dataset_id`` too; three take an object, which knows its dataset, in place of an id. The resources of the other five
+are called here as the client's own base classes call them, by that name.
 """
 
 from __future__ import annotations
@@ -163,6 +165,23 @@ def test_twelve_methods_of_the_client_do_not_get_as_far_as_the_platform(cloud: A
     assert got_further == []
 
 
+def test_seven_of_them_do_when_the_dataset_is_named_once_more(cloud: Any, dataset: Any, named_again: Any) -> None:
+    id = dataset.id
+    assert cloud.create_dataset_label(id, labels=[{"name": "Dog"}], dataset_id=id).success is True
+    assert {one.name for one in cloud.dataset_labels(id, dataset_id=id)} == {"Cat", "Dog"}
+    made = cloud.create_dataset_version(id, version_name="first", dataset_id=id)
+    version = ended(lambda: cloud.get_dataset_version(id, made), 1)
+    assert (version.version_name, version.total_sample_count) == ("first", 5)
+    listed = cloud.dataset_samples(id, dataset_id=id)
+    assert len(listed) == 5
+    labeled = next(one for one in listed if one.labels)
+    assert cloud.get_dataset_sample(id, labeled).labels[0].name == "Cat"
+    cloud.delete_dataset_version(id, version)
+    with pytest.raises(Exception, match=r"ModelArts\.0104"):
+        cloud.get_dataset_version(id, version)
+    named_again(CLIENT, "dataset_labels", "create_dataset_label", "create_dataset_version", "dataset_samples")
+
+
 def test_labels_by_their_resource(session: Any, cloud: Any, dataset: Any, by_resource: Any) -> None:
     made = DatasetLabel.new(dataset_id=dataset.id, labels=[{"name": "Dog"}]).create(session)
     assert made.success is True
@@ -174,7 +193,7 @@ def test_labels_by_their_resource(session: Any, cloud: Any, dataset: Any, by_res
     labels.delete_labels(session, [{"name": "Cat"}], delete_policy=1)
     assert [one.name for one in DatasetLabel.list(session, dataset_id=dataset.id)] == ["Dog"]
     assert cloud.get_dataset(dataset.id).total_sample_count == 2
-    by_resource(CLIENT, "dataset_labels", "create_dataset_label", "update_dataset_labels", "delete_dataset_labels")
+    by_resource(CLIENT, "update_dataset_labels", "delete_dataset_labels")
 
 
 def test_versions_by_their_resource(session: Any, cloud: Any, dataset: Any, by_resource: Any) -> None:
@@ -184,7 +203,7 @@ def test_versions_by_their_resource(session: Any, cloud: Any, dataset: Any, by_r
     assert [one.version_id for one in DatasetVersion.list(session, dataset_id=dataset.id)] == [made.version_id]
     version.delete(session)
     assert list(DatasetVersion.list(session, dataset_id=dataset.id)) == []
-    by_resource(CLIENT, "dataset_versions", "create_dataset_version", "get_dataset_version", "delete_dataset_version")
+    by_resource(CLIENT, "dataset_versions")
 
 
 def test_samples_by_their_resource(session: Any, cloud: Any, dataset: Any, by_resource: Any) -> None:
@@ -199,7 +218,7 @@ def test_samples_by_their_resource(session: Any, cloud: Any, dataset: Any, by_re
     shown = DatasetSample.new(dataset_id=dataset.id, id=labeled.sample_id).fetch(session)
     assert (shown.sample_type, shown.sample_status) == (0, "__ALL__")
     assert shown.labels[0].name == "Cat"
-    by_resource(CLIENT, "dataset_samples", "add_dataset_samples", "get_dataset_sample")
+    by_resource(CLIENT, "add_dataset_samples")
 
 
 def test_statistics_by_their_resource(session: Any, cloud: Any, dataset: Any, by_resource: Any) -> None:
