@@ -169,7 +169,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                 await change_labels_of(tx, found, body.update_labels, user)
             if body.delete_labels:
                 gone = [(one.name, one.type) for one in body.delete_labels]
-                await remove_labels_of(tx, found, gone, user, with_samples=False)
+                await remove_labels_of(tx, found, gone, user)
         return {"dataset_id": dataset_id}
 
     @routes.delete(_ONE, status_code=204, response_class=Response)

@@ -141,8 +141,9 @@ class AnnotationRow(SQLModel, table=True):
 class DatasetChange(SQLModel, table=True):
     """One thing somebody did to the samples or labels of a dataset, however many samples it changed (`count`).
 
-    `cause` is ``label``, ``undo``, ``rename``, ``delete-label``, ``confirm``, ``review``, …; a rename or a deleted
-    label is this one fact; of all others each sample keeps what it was before (`Revision.change_id`).
+    `cause` is ``label``, ``undo``, ``rename``, ``delete-label``, ``delete-samples``, ``confirm``, ``review``, …; a
+    rename is this one fact, what was deleted is kept aside (`DeletedSample`, `DeletedAnnotation`); of all others each
+    sample keeps what it was before (`Revision.change_id`).
     """
 
     __tablename__ = "dataset_change"
@@ -178,6 +179,53 @@ class Revision(SQLModel, table=True):
     change_id: str | None = None
     undoes: int | None = None
     sample: dict[str, Any] | None = _json(default=None)
+
+
+class DeletedSample(SQLModel, table=True):
+    """A sample that a change took out of the dataset while its object stayed, as it was: so it can be put back."""
+
+    __tablename__ = "dataset_deleted_sample"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    change_id: str = Field(primary_key=True)
+    key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    dataset_key: int = Field(index=True)
+    sample_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
+    source: str
+    name: str = ""
+    size: int | None = _time(default=None)
+    modified_at: int | None = _time(default=None)
+    usage: str | None = None
+    labeled: bool = Field(default=False, sa_type=Boolean)
+    hard: bool = Field(default=False, sa_type=Boolean)
+    extra: dict[str, Any] | None = _json(default=None)
+    added_at: int = _time()
+    revision: int = 0
+
+
+class DeletedAnnotation(SQLModel, table=True):
+    """What was said of a sample, and went with a label or with the sample, by a change that can be taken back.
+
+    `label_type` and `label_name` tell which label it was. `revision` and `sample_hard` are the sample's: the revision
+    it got by the change, and whether it was a hard one before.
+    """
+
+    __tablename__ = "dataset_deleted_annotation"
+    __table_args__ = (Index("ix_dataset_deleted_annotation_sample", "sample_key"), {"sqlite_with_rowid": False})
+    change_id: str = Field(primary_key=True)
+    sample_key: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    label_key: int
+    label_type: int | None = None
+    label_name: str | None = None
+    confidence: float | None = Field(default=None, sa_type=Float)
+    hard: bool | None = None
+    annotated_by: str = "human"
+    created_at: int | None = _time(default=None)
+    property: dict[str, Any] | None = _json(default=None)
+    type: str | None = None
+    id: str | None = None
+    revision: int = 0
+    sample_hard: bool = Field(default=False, sa_type=Boolean)
 
 
 class Suggestion(SQLModel, table=True):
@@ -325,6 +373,8 @@ TABLES: tuple[type[SQLModel], ...] = (
     AnnotationRow,
     DatasetChange,
     Revision,
+    DeletedSample,
+    DeletedAnnotation,
     SavedFilter,
     Signature,
     Suggestion,

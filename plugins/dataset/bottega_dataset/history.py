@@ -10,11 +10,14 @@ from sqlmodel import col, func, select
 
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, NotFound
-from bottega_dataset import samples
+from bottega.urn import new_id
+from bottega_dataset import removal, restoring, samples
 from bottega_dataset.entities import Dataset, DatasetChange, Revision, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.labeling import Author, Change, Outcome, Stale, State, apply, states, states_by_key
 from bottega_dataset.manifest import read_annotation
+
+DELETED_LABEL, DELETED_SAMPLES = "delete-label", "delete-samples"
 
 
 async def undo(
@@ -38,11 +41,15 @@ async def undo(
     if last is None:
         raise Conflict(
             f"sample {sample_id.hex()} has no change that could be taken back"
-            + ("; deleting a label or a sample cannot be" if state.revision not in rows and state.revision else "")
+            + ("; a label was deleted: that is taken back for all samples" if _label_gone(state, rows) else "")
         )
     pairs = await _before(session, dataset, [(last, state)])
     taken_back = {state.key: last.revision}
     return await apply(session, dataset, kind, pairs, replace(author, cause="undo"), Outcome(), undoes=taken_back)
+
+
+def _label_gone(state: State, rows: Mapping[int, Revision]) -> bool:
+    return state.revision > 0 and state.revision not in rows
 
 
 async def undo_change(
@@ -52,7 +59,7 @@ async def undo_change(
 
     :param partial: leave out samples that were changed again meanwhile. Else the whole raises Stale for them.
 
-    Raises NotFound, Conflict for a change that is one fact for all samples (a rename, a deleted label).
+    Deleted labels and samples are put back. Raises NotFound; Conflict for a rename, and for what kept nothing.
     """
     await samples.lock(session, dataset)
     fact = await session.get(DatasetChange, change_id)
@@ -60,6 +67,10 @@ async def undo_change(
         raise NotFound(f"the dataset has no change '{change_id}'")
     if fact.cause == "rename":
         raise Conflict("a rename is taken back by renaming the label again")
+    if fact.cause in (DELETED_LABEL, DELETED_SAMPLES):
+        done = await restoring.restore(session, dataset, kind, fact, author, partial=partial)
+        await removal.count_gone(session, dataset, -done.restored)
+        return done
     query = select(Revision).where(Revision.change_id == change_id).order_by(col(Revision.sample_key))
     rows = (await session.exec(query)).all()
     if not rows:
@@ -104,12 +115,22 @@ async def of_dataset(
 
 
 async def record(
-    session: AsyncSession, dataset: Dataset, author: Author, count: int, details: Mapping[str, Any]
+    session: AsyncSession,
+    dataset: Dataset,
+    author: Author,
+    count: int,
+    details: Mapping[str, Any],
+    change_id: str | None = None,
 ) -> DatasetChange:
-    """Keep what is one fact for all samples: a rename, a deleted label."""
+    """Keep what is one fact for all samples: a rename, what was deleted."""
     assert dataset.key is not None
     fact = DatasetChange(
-        dataset_key=dataset.key, actor=author.name, cause=author.cause, count=count, details=dict(details)
+        id=change_id or new_id(),
+        dataset_key=dataset.key,
+        actor=author.name,
+        cause=author.cause,
+        count=count,
+        details=dict(details),
     )
     session.add(fact)
     await session.flush()

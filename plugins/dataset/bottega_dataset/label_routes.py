@@ -13,6 +13,7 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
+from bottega.urn import new_id
 from bottega_dataset import history, labels, removal, samples, shapes, versions
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.events import LabelsChanged, SamplesDeleted
@@ -84,9 +85,12 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         delete_policy: int = Query(_LABEL_ONLY, ge=_LABEL_ONLY, le=_WITH_SOURCES),
         caller: Caller = requires("modelarts:dataset:deleteLabel", _DATASET),
     ) -> Any:
-        """Policy 0: the labels; 1: also the samples that bear only them; 2: and those samples' objects."""
-        await _remove(caller, dataset_id, [(one.name, one.type) for one in body.labels], delete_policy)
-        return shapes.batch([None] * len(body.labels))
+        """Policy 0: the labels; 1: also the samples that bear only them; 2: and those samples' objects.
+
+        Taking back the change puts everything back, but for the samples whose objects were deleted.
+        """
+        change_id = await _remove(caller, dataset_id, [(one.name, one.type) for one in body.labels], delete_policy)
+        return shapes.batch([None] * len(body.labels)) | {"change_id": change_id}
 
     @routes.delete(_LABELS + "/{label_name}")
     async def delete_label_with_samples(
@@ -98,8 +102,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     ) -> Any:
         """Delete a label and the samples that bear only it."""
         policy = _WITH_SOURCES if delete_source else _WITH_SAMPLES
-        await _remove(caller, dataset_id, [(label_name, label_type)], policy)
-        return {"success": True}
+        return {"success": True, "change_id": await _remove(caller, dataset_id, [(label_name, label_type)], policy)}
 
     async def _change(caller: Caller, dataset_id: str, wanted: Sequence[LabelBody]) -> None:
         async with platform.database.transaction() as tx:
@@ -107,7 +110,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             caller.about(resource=found.resource.urn, name=found.resource.name)
             await change_labels_of(tx, found, wanted, caller.principal.user_name)
 
-    async def _remove(caller: Caller, dataset_id: str, names: Sequence[Named], policy: int) -> None:
+    async def _remove(caller: Caller, dataset_id: str, names: Sequence[Named], policy: int) -> str:
         if policy != _LABEL_ONLY:
             caller.about(trace="deleteLabelWithSamples")
         if policy == _WITH_SOURCES:
@@ -118,9 +121,10 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(tx.session, caller.project_id, dataset_id)
             caller.about(resource=found.resource.urn, name=found.resource.name)
             user = caller.principal.user_name
-            sources = await remove_labels_of(tx, found, names, user, with_samples=policy != _LABEL_ONLY)
+            change_id, sources = await remove_labels_of(tx, found, names, user, policy)
         if policy == _WITH_SOURCES:
             await platform.objects.delete([ObjectPath.parse(s) for s in sources if s.startswith("s3://")])
+        return change_id
 
     return routes
 
@@ -157,15 +161,17 @@ async def change_labels_of(tx: Transaction, found: Found, wanted: Sequence[Label
 
 
 async def remove_labels_of(
-    tx: Transaction, found: Found, wanted: Sequence[Named], user: str, *, with_samples: bool
-) -> Sequence[str]:
-    """Delete labels, if asked with the samples that bear only these, whose sources are returned."""
+    tx: Transaction, found: Found, wanted: Sequence[Named], user: str, policy: int = _LABEL_ONLY
+) -> tuple[str, Sequence[str]]:
+    """Delete labels, if asked with the samples that bear only these. Returns the change, and these samples' sources."""
     await samples.lock(tx.session, found.dataset)
-    names = [name for name, _ in wanted]
-    removed = await removal.remove_labels(tx.session, found.dataset, wanted, with_samples=with_samples)
-    details = {"deleted": names, "deleted_samples": len(removed.sources)}
-    await history.record(tx.session, found.dataset, Author(user, "delete-label"), removed.changed, details)
+    names, change_id = [name for name, _ in wanted], new_id()
+    how = {"with_samples": policy != _LABEL_ONLY, "with_objects": policy == _WITH_SOURCES}
+    removed = await removal.remove_labels(tx.session, found.dataset, wanted, change_id, **how)
+    details = {"deleted": names, "deleted_samples": len(removed.sources), "labels": list(removed.labels)}
+    author = Author(user, history.DELETED_LABEL)
+    await history.record(tx.session, found.dataset, author, removed.changed, details, change_id)
     tx.emit(LabelsChanged(dataset_id=found.dataset.id, deleted=names), found.resource.urn)
     if removed.sources:
         tx.emit(SamplesDeleted(dataset_id=found.dataset.id, count=len(removed.sources)), found.resource.urn)
-    return removed.sources
+    return change_id, removed.sources

@@ -71,7 +71,8 @@ class Author:
 class Outcome:
     """What became of a call: samples changed, what failed by sample id, and labels that had to be made.
 
-    `change_id` names the change in the history; None when nothing changed.
+    `change_id` names the change in the history; None when nothing changed. `restored` of the changed samples had been
+    deleted.
     """
 
     change_id: str | None = None
@@ -79,6 +80,7 @@ class Outcome:
     unchanged: int = 0
     failures: dict[bytes, ApiError] = field(default_factory=dict)
     new_labels: Sequence[str] = ()
+    restored: int = 0
 
 
 class Stale(Conflict):

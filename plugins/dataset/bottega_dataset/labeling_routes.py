@@ -16,7 +16,7 @@ from bottega.routing import Router
 from bottega_dataset import history, labeling, pages, samples, shapes
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset
-from bottega_dataset.events import LabelsChanged, SamplesLabeled
+from bottega_dataset.events import LabelsChanged, SamplesLabeled, SamplesUploaded
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.labeling import Author, Change, Edit, Outcome, Stale
@@ -147,16 +147,21 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     async def undo_change(
         dataset_id: str, change_id: str, body: UndoBody | None = None, caller: Caller = requires(_UPDATE, DATASET)
     ) -> Any:
-        """Take back a change of many samples; one changed again since refuses it, or with `partial` stays as it is."""
+        """Take back a change of many samples; one changed again since refuses it, or with `partial` stays as it is.
+
+        Deleted labels and samples are put back as they were, unless their objects were deleted.
+        """
         found, kind = await found_for(caller, dataset_id)
         author, partial = Author(caller.principal.user_name), bool(body and body.partial)
         try:
             async with platform.database.transaction() as tx:
                 outcome = await history.undo_change(tx.session, found.dataset, kind, change_id, author, partial=partial)
                 announce(tx, found, outcome)
+                if outcome.restored:
+                    tx.emit(SamplesUploaded(dataset_id=dataset_id, count=outcome.restored), found.resource.urn)
         except Stale as e:
             raise _conflicting(e, kind, []) from e
-        return _answer(outcome, list(outcome.failures.values()))
+        return _answer(outcome, list(outcome.failures.values())) | {"restored_sample_count": outcome.restored}
 
     return routes
 

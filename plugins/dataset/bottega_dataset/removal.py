@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, delete, exists, update
 from sqlmodel import col, select
 
 from bottega.database import AsyncSession
-from bottega_dataset import labels, samples
+from bottega_dataset import labels, restoring, samples
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Revision, Sample, Signature, Suggestion
 from bottega_dataset.query import span
 
@@ -20,23 +20,34 @@ Named = tuple[str, int | None]
 """A label by its name, and by its type where the dataset has several."""
 
 
-async def remove(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) -> tuple[set[bytes], list[str]]:
-    """Take samples out. Returns the ids that do not exist, and the sources of those removed."""
+async def remove(
+    session: AsyncSession, dataset: Dataset, ids: Sequence[bytes], change_id: str | None = None
+) -> tuple[set[bytes], list[str]]:
+    """Take samples out. Returns the ids that do not exist, and the sources of those removed.
+
+    :param change_id: the change by which they can be put back; without one they are gone for good.
+    """
     await samples.lock(session, dataset)
     known = await samples.by_id(session, dataset, ids)
     removed: list[str] = []
     for keys in samples.slices([key for key, _ in known.values()]):
         chosen = col(Sample.key).in_(keys)
         removed += (await session.exec(select(Sample.source).where(chosen))).all()
-        await forget(session, keys)
+        if change_id is not None:
+            await restoring.keep_samples(session, change_id, chosen)
+            await restoring.keep_annotations(session, change_id, col(AnnotationRow.sample_key).in_(keys))
+        await forget(session, keys, history=change_id is not None)
         await session.exec(delete(Sample).where(chosen), execution_options=_UNSEEN)
     await count_gone(session, dataset, len(removed))
     return set(ids) - known.keys(), removed
 
 
-async def forget(session: AsyncSession, keys: Any) -> None:
-    """Delete what is kept of samples beside their own rows. `keys` are theirs, or a query for them."""
-    for table in (AnnotationRow, Revision, Suggestion, Signature):
+async def forget(session: AsyncSession, keys: Any, *, history: bool = False) -> None:
+    """Delete what is kept of samples beside their own rows. `keys` are theirs, or a query for them.
+
+    :param history: their history stays: they may be put back.
+    """
+    for table in (AnnotationRow, Suggestion, Signature, *(() if history else (Revision,))):
         await session.exec(delete(table).where(col(table.sample_key).in_(keys)), execution_options=_UNSEEN)
 
 
@@ -57,44 +68,63 @@ async def sources(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes])
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went with labels: how many samples bore them and stay, and the sources of those that went too."""
+    """What went with labels: how many samples bore them and stay, and the sources of those that went too.
+
+    `labels` are the labels as they were.
+    """
 
     changed: int
     sources: Sequence[str]
+    labels: Sequence[Mapping[str, Any]]
 
 
 async def remove_labels(
-    session: AsyncSession, dataset: Dataset, wanted: Sequence[Named], *, with_samples: bool
+    session: AsyncSession,
+    dataset: Dataset,
+    wanted: Sequence[Named],
+    change_id: str,
+    *,
+    with_samples: bool,
+    with_objects: bool = False,
 ) -> Removed:
-    """Take labels off all samples and out of the dataset.
+    """Take labels off all samples and out of the dataset; `change_id` names the change by which that is taken back.
 
-    :param with_samples: remove the samples too that bear only these labels.
+    :param with_samples: remove the samples too that bear only these labels; :param with_objects: for good.
     """
-    keys = [(await labels.get(session, dataset, *one)).key for one in dict.fromkeys(wanted)]
+    found = [await labels.get(session, dataset, *one) for one in dict.fromkeys(wanted)]
+    keys = [one.key for one in found]
+    were = [{"key": one.key, **labels.shape(one)} for one in found]
     only_these = _bearing_only(keys)
     sources: list[str] = []
     # Who has seen the label on a sample must not put it back unasked: those samples are others now.
     bears = select(AnnotationRow.sample_key).where(col(AnnotationRow.label_key).in_(keys))
     bearing = update(Sample).where(col(Sample.key).in_(bears)).values(revision=Sample.revision + 1)
     changed = (await session.exec(bearing, execution_options=_UNSEEN)).rowcount
+    borne = col(AnnotationRow.label_key).in_(keys)
+    if not with_objects:
+        await restoring.keep_annotations(session, change_id, borne)
     if with_samples:
+        if not with_objects:
+            await restoring.keep_samples(session, change_id, *only_these)
         sources = list((await session.exec(select(Sample.source).where(*only_these))).all())
         chosen = list((await session.exec(select(Sample.key).where(*only_these))).all())
         for some in samples.slices(chosen):
-            await forget(session, some)
+            await forget(session, some, history=not with_objects)
             await session.exec(delete(Sample).where(col(Sample.key).in_(some)), execution_options=_UNSEEN)
         await count_gone(session, dataset, len(sources))
     else:
         await session.exec(
             update(Sample).where(*only_these).values(labeled=False, hard=False), execution_options=_UNSEEN
         )
-    await session.exec(delete(AnnotationRow).where(col(AnnotationRow.label_key).in_(keys)), execution_options=_UNSEEN)
+    if with_objects:  # those of the samples that went are gone by now, and stay so
+        await restoring.keep_annotations(session, change_id, borne)
+    await session.exec(delete(AnnotationRow).where(borne), execution_options=_UNSEEN)
     first, last = span(dataset)
     said = delete(Suggestion).where(col(Suggestion.sample_key).between(first, last))
     names = {name for name, _ in wanted}
     await session.exec(said.where(col(Suggestion.name).in_(names)), execution_options=_UNSEEN)
     await session.exec(delete(Label).where(col(Label.key).in_(keys)), execution_options=_UNSEEN)
-    return Removed(changed - len(sources), sources)
+    return Removed(changed - len(sources), sources, were)
 
 
 async def sources_of_only(session: AsyncSession, dataset: Dataset, wanted: Sequence[Named]) -> Sequence[str]:

@@ -14,13 +14,15 @@ from bottega.gateway import Caller, Page, paging, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import labels, pages, previews, removal, samples, shapes, statistics, versions
+from bottega.urn import new_id
+from bottega_dataset import history, labels, pages, previews, removal, samples, shapes, statistics, versions
 from bottega_dataset.comparing import page_of, row_of
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Sample, SavedFilter
 from bottega_dataset.events import SamplesDeleted
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.kinds import Kinds
+from bottega_dataset.labeling import Author
 from bottega_dataset.previews import Resize
 from bottega_dataset.query import SampleFilter, span
 from bottega_dataset.requests import SampleChoice, SampleDeletion
@@ -161,7 +163,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     ) -> Any:
         """Take samples out of the dataset: those named, or all that pass `search_conditions` (one of them).
 
-        With `delete_source` their objects are deleted too; a text file stays, as other samples lie in it.
+        With `delete_source` their objects are deleted too; a text file stays, as other samples lie in it. Without, they
+        are kept aside, and taking back the change (`change_id`) puts them back as they were.
         """
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
@@ -170,13 +173,19 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             if body.delete_source:
                 await check_deletion(caller, await removal.sources(session, found.dataset, ids))
         async with platform.database.transaction() as tx:
-            missing, sources = await removal.remove(tx.session, found.dataset, ids)
+            change_id = None if body.delete_source else new_id()
+            missing, sources = await removal.remove(tx.session, found.dataset, ids, change_id)
+            if sources:
+                author = Author(caller.principal.user_name, history.DELETED_SAMPLES)
+                details = {"deleted_samples": len(sources), "with_objects": body.delete_source}
+                fact = await history.record(tx.session, found.dataset, author, len(sources), details, change_id)
+                change_id = fact.id
             tx.emit(SamplesDeleted(dataset_id=dataset_id, count=len(sources)), found.resource.urn)
         if body.delete_source:
             await platform.objects.delete([ObjectPath.parse(s) for s in sources if s.startswith("s3://")])
         named = ids if body.samples else []
         answer = shapes.batch([missing_sample(one) if one in missing else None for one in named])
-        return answer | {"deleted_sample_count": len(sources)}
+        return answer | {"deleted_sample_count": len(sources), "change_id": change_id if sources else None}
 
     return routes
 

@@ -115,6 +115,14 @@ def test_every_condition_and_every_change(owner: Tenant, manifest: str) -> None:
                             {"start_time": 0, "end_time": 2**42})["metrics"]["added"]  # fmt: skip
     work.delete_label("images", "Cat", with_samples=True)
     assert found() == "3"
+    undone = work.undo_change("images", next(work.changes("images"))["change_id"])
+    assert (undone["changed_sample_count"], undone["restored_sample_count"]) == (2, 2)
+    assert (found(), found(hard="1"), found(label_list={"labels": [{"name": "Cat"}]})) == ("123", "2", "12")
+    work.delete("images", [row["sample_id"] for row in work.search("images", [{"hard": "1"}])])
+    work.delete_label("images", "Cat")
+    changes = [one["change_id"] for one, _ in zip(work.changes("images"), range(2), strict=False)]
+    assert [work.undo_change("images", one)["restored_sample_count"] for one in changes] == [0, 1]
+    assert found(label_list={"labels": [{"name": "Cat"}]}) == "12"
 
 
 def test_several_imports_at_once_never_bring_a_sample_twice(owner: Tenant, manifest: str) -> None:
