@@ -13,6 +13,8 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.processing.preparation import Preparation
 from bottega_dataset.processing.settlement import Settlement
 from bottega_dataset.publishing import Publishing
+from bottega_dataset.rollback import KIND as ROLLBACK
+from bottega_dataset.rollback import Rollbacks
 from bottega_dataset.similarity import Signing
 from bottega_dataset.sync import Sync, Watch
 from bottega_dataset.tasks import Tasks
@@ -48,6 +50,7 @@ class Assembly:
             "sync": Sync(platform, kinds, imports).perform,
             "export": exports.perform,
             "publish": publishing.perform,
+            ROLLBACK: Rollbacks(platform, kinds).perform,
             ALLOCATE: allocating.perform,
             MERGE: Merging(platform, kinds).perform,
         }

@@ -272,6 +272,20 @@ class Datasets:
         wanted = f"version '{version_name}'" if version_name else "published version"
         raise ApiFailure(404, "ModelArts.0104", f"dataset '{name}' has no {wanted}", "")
 
+    def roll_back(self, name: str, version_name: str, *, progress: Progress | None = None) -> dict[str, Any]:
+        """Set the labels of all samples back to those of a version, wait, and return the finished task.
+
+        ``change_id`` is what `labeling.undo_change` takes back, ``missing_sample_count`` how many samples of the
+        version are not in the dataset any more (`rollback_problems`). Raises TaskFailed; then nothing was changed.
+        """
+        where = f"{self._path(name)}/versions/{self.version(name, version_name)['version_id']}/rollback"
+        task = self._client.post(where, {})
+        return self._wait(f"{self._path(name)}/rollback-tasks/{task['task_id']}", progress)
+
+    def rollback_problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
+        """The samples of the version that were not in the dataset any more."""
+        return self._client.pages(f"{self._path(name)}/rollback-tasks/{task_id}/problems", "problems")
+
     def compare(
         self,
         name: str,

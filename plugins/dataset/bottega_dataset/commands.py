@@ -211,6 +211,19 @@ def list_versions(name: str) -> None:
     show(list(Datasets(connect()).versions(name)), columns)
 
 
+@datasets.command("rollback")
+def rollback(name: str, version: Annotated[str, typer.Argument(help="Name of a version.")]) -> None:
+    """Set the labels of all samples back to those of a version; `bottega datasets undo` takes it back."""
+    service = Datasets(connect())
+    with _waiting(f"rollback {name}"):
+        task = service.roll_back(name, version)
+    columns = ["changed_sample_count", "unchanged_sample_count", "missing_sample_count", "other_sample_count"]
+    show(task, [*columns, "change_id"])
+    if task["missing_sample_count"] and not OPTIONS.as_json:
+        rows = [row for row, _ in zip(service.rollback_problems(name, task["task_id"]), range(20), strict=False)]
+        show(rows, ["place", "text"], title="not in the dataset any more (the first 20)")
+
+
 @datasets.command("export")
 def export(
     name: str,

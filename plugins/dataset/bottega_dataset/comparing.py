@@ -188,7 +188,7 @@ async def _made(store: ObjectStore, kind: DatasetType, version: DatasetVersion, 
         with manifest.open("rb") as lines:
             while some := lines.readlines(1 << 18):
                 records = [parse_line(line) for line in some]
-                idents = [_ident(record) for record in records]
+                idents = [ident(record) for record in records]
                 if kind.has_files:
                     records = await annotation_files.inline(store, kind, records, version.manifest_path)
                 said = [together([content(one) for one in record.annotations]) for record in records]
@@ -204,7 +204,7 @@ def row_of(record: SampleRecord, at: int) -> Sample:
     return Sample(
         key=0,
         dataset_key=0,
-        sample_id=_ident(record),
+        sample_id=ident(record),
         source=record.source,
         name=record.name,
         usage=record.usage,
@@ -215,7 +215,7 @@ def row_of(record: SampleRecord, at: int) -> Sample:
     )
 
 
-def _ident(record: SampleRecord) -> bytes:
+def ident(record: SampleRecord) -> bytes:
     """The sample a line is about, though its object may have been copied and so have another source."""
     return bytes.fromhex(record.id) if record.id and HEX_ID.fullmatch(record.id) else identity(record)
 

@@ -249,19 +249,21 @@ async def apply(
     outcome: Outcome,
     *,
     undoes: Mapping[int, int] | None = None,
+    fact: DatasetChange | None = None,
 ) -> Outcome:
     """Write changes, what was before, and the fact itself.
 
-    :param undoes: of an undo: the revision taken back, by sample key.
+    :param undoes: of an undo: the revision taken back, by sample key; :param fact: the one these are part of.
     """
-    after = [(state, settled) for state, one in pairs if (settled := _settled(state, one)) != _of(state)]
+    after = [(state, _settled(state, one)) for state, one in pairs if differs(state, one)]
     outcome.changed, outcome.unchanged = len(after), len(pairs) - len(after)
     if not after:
         return outcome
     assert dataset.key is not None
     said = ((a.type, a.name) for _, new in after for a in new.annotations)
     label_keys, outcome.new_labels = await labels.ensure(session, dataset, kind, said)
-    fact = DatasetChange(dataset_key=dataset.key, actor=author.name, cause=author.cause, count=len(after))
+    fact = fact or DatasetChange(dataset_key=dataset.key, actor=author.name, cause=author.cause, count=0)
+    fact.count += len(after)
     session.add(fact)
     await session.flush()
     outcome.change_id = fact.id
@@ -343,6 +345,11 @@ def _row(kind: DatasetType, sample_key: int, position: int, one: Annotation, lab
         "type": None if one.type == kind.annotation_type else one.type,
         "id": one.id,
     }
+
+
+def differs(state: State, one: Change) -> bool:
+    """Whether a change makes another sample of it."""
+    return _settled(state, one) != _of(state)
 
 
 def _of(state: State) -> _New:

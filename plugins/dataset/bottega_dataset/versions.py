@@ -65,6 +65,13 @@ async def listing(
     return total, rows.all()
 
 
+def normal(version: DatasetVersion) -> DatasetVersion:
+    """Raises Conflict for one that is not (yet) whole."""
+    if version.status != NORMAL:
+        raise Conflict(f"version '{version.name}' is not a normal one (yet)")
+    return version
+
+
 async def reserve(
     tx: Transaction,
     dataset: Dataset,

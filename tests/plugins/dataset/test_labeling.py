@@ -176,7 +176,7 @@ def test_labels_deleted_are_one_fact_and_make_readers_old(client: Client, datase
     assert stale.value.status == 409
     fact = client.get(path + "/changes")["changes"][0]
     assert (fact["cause"], fact["sample_count"], fact["details"]["deleted"]) == ("delete-label", 12, ["Cat"])
-    with pytest.raises(ApiFailure, match="cannot be") as gone:
+    with pytest.raises(ApiFailure, match="that is taken back for all samples") as gone:
         client.post(f"{path}/samples/{ids[0]}/undo", {})
     assert gone.value.status == 409
 

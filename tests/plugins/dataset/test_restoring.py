@@ -33,7 +33,7 @@ def name(tenant: Tenant, datasets: Datasets, bucket: str) -> str:
     tenant.objects.put(f"s3://{bucket}/all.manifest", "\n".join(map(json.dumps, lines)).encode())
     datasets.create("animals", f"/{bucket}/out/", dataset_type=900)
     datasets.import_from("animals", f"s3://{bucket}/all.manifest", import_type="manifest")
-    datasets.labeling.change_label("animals", "cat", **{"@modelarts:color": "#aabbcc"})
+    datasets.labeling.change_label("animals", "cat", color="#aabbcc")
     return "animals"
 
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "dataset_0009"
-down_revision = "dataset_0008"
+revision = "dataset_0010"
+down_revision = "dataset_0009"
 branch_labels = None
 depends_on = None
 
