@@ -137,7 +137,7 @@ def test_it_is_there_when_installed_and_gone_when_removed(
     assert texts == ["meanwhile: well done"], "back again, it catches up with what it missed"
 
 
-@pytest.mark.parametrize(("example", "passed"), [("bottega-hello", 3), ("bottega-point-clouds", 8)])
+@pytest.mark.parametrize(("example", "passed"), [("bottega-hello", 3), ("bottega-point-clouds", 9)])
 def test_its_own_tests_pass_outside_the_tree(
     environment: Environment, tmp_path: Path, example: str, passed: int
 ) -> None:

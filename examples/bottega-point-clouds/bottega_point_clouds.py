@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
@@ -39,6 +40,10 @@ class PointClouds(DatasetType):
         for index, one in enumerate(record.annotations):
             if min((one.property or {})["size"]) <= 0:
                 raise BadSample(f"annotation[{index}].property['size'] must be above 0 in each direction")
+
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        sizes = [(one.property or {})["size"] for one in record.annotations]
+        return {"cuboids": len(sizes), "largest_m3": max(map(math.prod, sizes), default=0.0)}
 
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         found: list[Annotation] = []

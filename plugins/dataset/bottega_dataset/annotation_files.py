@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from bottega.errors import ApiError, Conflict, Unavailable
+from bottega.errors import ApiError, Conflict, Invalid, Unavailable
 from bottega.objects import ObjectPath, ObjectStore
 from bottega_dataset.extension_points import DatasetType, ImportRequest, Refusal, check
 from bottega_dataset.manifest import MAX_LINE, ManifestReader, parse_line
@@ -111,10 +111,7 @@ async def _read(
                 refusal = await refusal_of(path)
                 if refusal:
                     raise BadSample(f"{path}: {refusal}")
-                size = (await store.head(path)).size
-                if size > MAX_FILE:
-                    raise BadSample(f"{path} has {size} bytes; an annotation file has at most {MAX_FILE // 2**20} MB")
-                files[location] = await store.get(path)
+                files[location] = await _content(store, path)
             except Unavailable:
                 raise
             except ApiError as e:
@@ -124,6 +121,17 @@ async def _read(
 
     await _all(read(location, path) for location, path in located.items())
     return files
+
+
+async def _content(store: ObjectStore, path: ObjectPath) -> bytes:
+    """One request for a file, with one byte more than it may have. Raises BadSample when it is longer."""
+    try:
+        content = await store.get(path, 0, MAX_FILE)
+    except Invalid:  # an empty object has no range
+        content = await store.get(path)
+    if len(content) > MAX_FILE:
+        raise BadSample(f"{path} is longer than {MAX_FILE // 2**20} MB, and so long an annotation file may be")
+    return content
 
 
 async def publish(

@@ -11,6 +11,7 @@ class TestSounds(DatasetTypeContract):
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,6 +81,13 @@ class DatasetTypeContract:
         with pytest.raises(BadSample, match="of_another_type"):
             kind.check_annotations(replace(record, annotations=[*self.good, Annotation("of_another_type", "x")]))
 
+    def test_its_measures_are_numbers(self, running: RunningPlatform) -> None:
+        kind = self.kind(running)
+        for source in self.sources:
+            found = kind.measures(SampleRecord(source.format(bucket="pets"), [*self.good]))
+            assert all(math.isfinite(number) for number in found.values()), "measures are finite numbers"
+            assert bool(found) <= kind.has_measures
+
     def test_publishing_loses_nothing(self, running: RunningPlatform) -> None:
         kind = self.kind(running)
         folder = ObjectPath("pets", "animals/annotation/V001/")
@@ -118,6 +126,9 @@ class DatasetTypeContract:
             datasets.label("first", {unlabeled["sample_id"]: self._labels(kind, self.bad[0])})
         assert refused.value.status == 400
         datasets.label("first", {unlabeled["sample_id"]: self._labels(kind, self.good)})
+        measured = datasets.statistics("first")["measure_stats"]
+        named = kind.measures(SampleRecord(first, [*self.good])).keys()
+        assert measured.keys() == named, "statistics show the measures"
         manifest = datasets.publish("first")["manifest_path"]
         said = {source: [(a.type, a.name, a.property, a.id) for a in self.good] for source in (first, second)}
         assert self._said(datasets, manifest) == said

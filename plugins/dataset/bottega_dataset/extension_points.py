@@ -136,6 +136,18 @@ class DatasetType:
         Asked when people label, not when samples are imported.
         """
 
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Numbers that describe a labeled sample, by names of the type's own, such as how many boxes it has.
+
+        The statistics of a dataset show how they are spread over its newest labeled samples.
+        """
+        return {}
+
+    @cached_property
+    def has_measures(self) -> bool:
+        """Whether samples of this type are measured."""
+        return type(self).measures is not DatasetType.measures
+
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         """The record with what its annotation files (`Annotation.loc`) say in their place, as a dataset keeps it.
 

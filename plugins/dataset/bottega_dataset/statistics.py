@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from typing import Any
 
+import anyio.to_thread
+import structlog
 from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlmodel import col
 
 from bottega.database import AsyncSession
 from bottega_dataset import labels, samples, shapes
 from bottega_dataset.entities import AnnotationRow, Dataset, DatasetChange, Sample, Suggestion
+from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.labeling import states_by_key
 from bottega_dataset.query import span
-from bottega_dataset.sample import HUMAN, LABELED, UNLABELED
+from bottega_dataset.sample import HUMAN, LABELED, UNLABELED, SampleRecord
 
+log = structlog.get_logger("bottega.dataset")
 HARD_REASONS = "@modelarts:hard_reasons"
 _HOUR, _DAY = 3_600_000, 86_400_000
 _LOOKED_AT = 10_000
+_MEASURED = 2000
 _MOST_VALUES = 100
 _MOST_AUTHORS = 1000
 _ROW: Any = AnnotationRow.__table__  # type: ignore[attr-defined]
 _SAMPLE: Any = Sample.__table__  # type: ignore[attr-defined]
 
 
-async def of_dataset(session: AsyncSession, dataset: Dataset, state: str | None = None) -> dict[str, Any]:
+async def of_dataset(
+    session: AsyncSession, dataset: Dataset, kind: DatasetType, state: str | None = None
+) -> dict[str, Any]:
     """The API's statistics; with a state those of the samples in it."""
     assert dataset.key is not None
     total, labeled = (await samples.counts(session, [dataset.key]))[dataset.key]
@@ -45,6 +55,7 @@ async def of_dataset(session: AsyncSession, dataset: Dataset, state: str | None 
             "unconfirmed": (await unconfirmed(session, [dataset.key]))[dataset.key],
         },
         **await of_properties(session, dataset, total),
+        "measure_stats": await _measures(session, dataset, kind) if kind.has_measures and state != UNLABELED else {},
         "data_path": shapes.vendor_path(dataset.data_path),
         "data_spliting_enable": any(one["sample_count"] > 1 for one in label_stats),
     }
@@ -99,6 +110,34 @@ async def _hard(session: AsyncSession, where: ColumnElement[bool]) -> tuple[int,
             given = (extra.get("property") or {}).get(HARD_REASONS) or []
             reasons.update(int(one) for one in given if str(one).isdecimal())
     return number, reasons
+
+
+async def _measures(session: AsyncSession, dataset: Dataset, kind: DatasetType) -> dict[str, dict[str, float]]:
+    """How the measures of the newest 2,000 labeled samples are spread; what cannot be measured is left out."""
+    query = select(_SAMPLE.c.key).where(_SAMPLE.c.dataset_key == dataset.key, _SAMPLE.c.labeled.is_(True))
+    newest = query.order_by(_SAMPLE.c.key.desc()).limit(_MEASURED)
+    keys = list((await (await session.connection()).execute(newest)).scalars())
+    states = await states_by_key(session, keys, kind.annotation_type)
+
+    def measured() -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for one in states.values():
+            record = SampleRecord(one.source, list(one.annotations), property=dict(one.property))
+            try:
+                numbers = {str(name): float(number) for name, number in kind.measures(record).items()}
+            except Exception as e:  # types are foreign code, and statistics have more to say than that
+                log.warning("sample not measured", type=kind.name, sample=one.sample_id.hex(), exc_info=e)
+                continue
+            for name, number in numbers.items():
+                if math.isfinite(number):
+                    found.setdefault(name, []).append(number)
+        return found
+
+    # Off the event loop: it may take a while.
+    return {
+        name: {"count": len(some), "min": min(some), "max": max(some), "mean": statistics.fmean(some)}
+        for name, some in (await anyio.to_thread.run_sync(measured)).items()
+    }
 
 
 async def _metadata(session: AsyncSession, within: ColumnElement[bool]) -> dict[str, dict[str, int]]:
@@ -172,7 +211,7 @@ async def metrics(session: AsyncSession, dataset: Dataset, start: int, end: int)
     changes = select(col(DatasetChange.at), col(DatasetChange.actor), col(DatasetChange.count)).where(
         col(DatasetChange.dataset_key) == dataset.key,
         col(DatasetChange.at).between(start, end),
-        col(DatasetChange.cause).not_in(("rename", "delete-label")),
+        col(DatasetChange.cause).not_in(("rename", "delete-label", "delete-samples")),
     )
     for when, actor, number in (await connection.execute(changes)).all():
         for name in ("labeled", f"labeled_by/{actor}"):

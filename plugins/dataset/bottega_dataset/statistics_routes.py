@@ -35,7 +35,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             raise Invalid(f"sample_state '{sample_state}': there are statistics of {LABELED} and {UNLABELED}")
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
-            return await statistics.of_dataset(session, found.dataset, sample_state)
+            kind = kinds.of(found.dataset.dataset_type)
+            return await statistics.of_dataset(session, found.dataset, kind, sample_state)
 
     @routes.get(_METRICS)
     async def show_metrics(

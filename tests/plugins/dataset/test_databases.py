@@ -12,6 +12,7 @@ import pytest
 from bottega.client import ApiFailure
 from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
+from bottega_dataset.processing.client import Processing
 from bottega_dataset.team.client import LabelingConsole, Teams
 
 SIZE = 5000
@@ -182,3 +183,25 @@ def test_teams_label_many_samples_at_once(owner: Tenant, manifest: str) -> None:
     assert len(list(datasets.samples("texts", label="same"))) == SIZE // 5
     datasets.delete("texts")
     teams.delete("all")
+
+
+def test_processing_into_a_dataset_a_version_and_back(owner: Tenant, manifest: str) -> None:
+    datasets, processing = make(owner, manifest), Processing(owner.client)
+    datasets.import_from("texts", manifest, import_type="manifest")
+    out = manifest.rpartition("/")[0]
+    half = {"RandomSelection": {}}
+    done = processing.process("texts", "sys_data_selection", half, new_dataset=("half", f"{out}/half/"), seed=1)
+    kept = SIZE // 2
+    counts = [done[f"{name}_sample_count"] for name in ("origin", "deleted", "unmodified")]
+    assert (counts, datasets.get("half")["total_sample_count"]) == ([SIZE, SIZE - kept, kept], kept)
+    gone = {one["sample_id"] for one in processing.results(done, outcome="deleted")}
+    assert len(gone) == SIZE - kept
+    assert not gone & {sample["sample_id"] for sample in datasets.samples("half")}
+    processing.process("half", "sys_data_selection", half, new_version="quarter", name="again", seed=2)
+    assert datasets.version("half", "quarter")["total_sample_count"] == kept // 2
+    assert [one["name"] for one in processing.list(sort_by="name", order="asc", task_name="agai")] == ["again"]
+    processing.delete(done["task_id"])
+    with pytest.raises(ApiFailure):
+        processing.again(done["task_id"])
+    for name in ("half", "texts"):
+        datasets.delete(name)

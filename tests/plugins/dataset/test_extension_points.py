@@ -36,6 +36,12 @@ class Ratings(DatasetType):
                 raise BadSample(f"'{one.name}' is no number of stars from 1 to 5")
 
 
+    def measures(self, record):
+        if record.source == "content://unmeasurable":
+            raise RuntimeError("a type's own error")
+        return {"stars": int(record.annotations[0].name), "nothing": float("nan")}
+
+
 class Csv:
     import_type, dataset_types = "csv", frozenset({910})
 
@@ -80,7 +86,7 @@ def test_a_type_and_an_importer_of_another_plugin(platform: RunningPlatform) -> 
     tenant = platform.tenant()
     bucket = tenant.create_bucket()
     datasets = Datasets(tenant.client)
-    tenant.objects.put(f"s3://{bucket}/said.csv", b"great,5\nnever again,1\nodd,9\n")
+    tenant.objects.put(f"s3://{bucket}/said.csv", b"great,5\nnever again,1\nodd,9\nunmeasurable,3\n")
     datasets.create("said", f"/{bucket}/out/", dataset_type=910)
     assert datasets.get("said")["dataset_tags"] == ["Text", "Rating"]
     task = datasets.import_from("said", f"s3://{bucket}/said.csv", import_type="csv")
@@ -88,9 +94,12 @@ def test_a_type_and_an_importer_of_another_plugin(platform: RunningPlatform) -> 
         "'9' is no number of stars from 1 to 5"
     ]
     found = {s["sample_data"][0]: (s["sample_id"], s["labels"][0]["name"]) for s in datasets.samples("said")}
-    assert {text: stars for text, (_, stars) in found.items()} == {"great": "5", "never again": "1"}
+    stars = {text: number for text, (_, number) in found.items()}
+    assert stars == {"great": "5", "never again": "1", "unmeasurable": "3"}
     with pytest.raises(ApiFailure, match="no number of stars"):
         datasets.label("said", {found["great"][0]: ["7"]})
+    measured = datasets.statistics("said")["measure_stats"]
+    assert measured == {"stars": {"count": 2, "min": 1.0, "max": 5.0, "mean": 3.0}}, "what fails harms no statistics"
     version = datasets.publish("said")
     assert {r.annotations[0].type for r in datasets.read_manifest(version["manifest_path"])} == {"rating"}
     datasets.create("pictures", f"/{bucket}/pictures/")
