@@ -133,8 +133,21 @@ class DatasetType:
     def check_labels(self, record: SampleRecord, properties: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
         """Raises BadSample when annotations do not go with the properties of their labels, by label type and name.
 
-        Asked when people label, not when samples are imported.
+        Asked when people label, and of what is imported with the properties labels had before the import.
         """
+
+    @cached_property
+    def has_label_rules(self) -> bool:
+        """Whether annotations must go with the properties of their labels."""
+        return type(self).check_labels is not DatasetType.check_labels
+
+    def label_properties(self, record: SampleRecord) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
+        """What a sample tells of the properties of its labels: annotation type, label, properties.
+
+        Asked after an import of labels that `check_label` would refuse to make by hand: what all samples agree about is
+        theirs then.
+        """
+        return ()
 
     def measures(self, record: SampleRecord) -> Mapping[str, float]:
         """Numbers that describe a labeled sample, by names of the type's own, such as how many boxes it has.

@@ -13,7 +13,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Invalid, NotFound, NotSupported
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
-from bottega_dataset import samples
+from bottega_dataset import label_filling, labels, samples
 from bottega_dataset.entities import Dataset
 from bottega_dataset.events import LabelsChanged
 from bottega_dataset.extension_points import DatasetType, ImportRequest
@@ -21,10 +21,12 @@ from bottega_dataset.kinds import Kinds
 from bottega_dataset.loading import load
 from bottega_dataset.packing import Packed, pack
 from bottega_dataset.requests import NewImport
-from bottega_dataset.sample import CONTENT, Choice, Chunk, Problem, SampleRecord
+from bottega_dataset.sample import CONTENT, BadSample, Choice, Chunk, Problem, SampleRecord
 from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
+Properties = Mapping[tuple[int, str], Mapping[str, Any]]
+"""Of labels, by type and name."""
 _SHOWN = 200
 """Characters of a text in a report."""
 
@@ -39,9 +41,14 @@ class Imports:
     async def perform(self, running: Running) -> None:
         task = running.task
         await self.fill(running)
+        kind = self._kinds.of(running.dataset.dataset_type)
+        told = await label_filling.told(self._platform.database, running.dataset, kind)
         async with self._platform.database.transaction() as tx:
+            filled = await label_filling.fill(tx.session, running.dataset, told)
             await running.commit(tx, progress=1.0, state="completed")
             urn = self._kinds.urn(task.project_id, running.dataset.id)
+            if filled:
+                tx.emit(LabelsChanged(dataset_id=running.dataset.id, updated=filled), urn)
             await self._platform.resources.link(tx, task.params["import_path"], urn, "imported from")
 
     async def fill(self, running: Running) -> None:
@@ -52,6 +59,7 @@ class Imports:
         rights = await Rights.of(self._platform, task.user_id, task.project_id)
         request = request_of(dataset, kind, task.params, self._platform.objects, rights)
         await rights.check(request.path)
+        properties = await self._label_properties(dataset) if kind.has_label_rules else {}
         choice = request.choice
         try:
             async with anyio.create_task_group() as group:
@@ -61,13 +69,25 @@ class Imports:
                 async with receive:
                     async for chunk in receive:
                         try:
-                            await self._keep(running, kind, rights, choice, chunk)
+                            await self._keep(running, kind, rights, choice, chunk, properties)
                         except _Stopped as e:
                             await self._stop(running, e.problem)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
-    async def _keep(self, running: Running, kind: DatasetType, rights: Rights, choice: Choice, chunk: Chunk) -> None:
+    async def _label_properties(self, dataset: Dataset) -> Properties:
+        async with self._platform.database.read() as session:
+            return {(one.type, one.name): one.property for one in await labels.of_dataset(session, dataset)}
+
+    async def _keep(
+        self,
+        running: Running,
+        kind: DatasetType,
+        rights: Rights,
+        choice: Choice,
+        chunk: Chunk,
+        properties: Properties,
+    ) -> None:
         task, dataset = running.task, running.dataset
         read = len(chunk.samples) + chunk.left_out + len(chunk.problems)
         found, left_out = chunk.samples, chunk.left_out
@@ -80,7 +100,10 @@ class Imports:
         refused = await rights.refusals(found)
         if refused:
             found = found.without(number for number, _ in refused)
-        problems = [*chunk.problems, *(problem for _, problem in refused)]
+        broken_rules = _against(kind, found, properties) if properties else {}
+        if broken_rules:
+            found = found.without(broken_rules)
+        problems = [*chunk.problems, *(problem for _, problem in refused), *broken_rules.values()]
         if problems and task.params.get("on_error") == "stop":
             await self._stop(running, problems[0])
         final, waiting = task.params.get("final_annotation", True), 0
@@ -137,6 +160,17 @@ async def _there(session: AsyncSession, dataset: Dataset, found: Packed) -> tupl
     known = await samples.by_id(session, dataset, [found.ids_of(number) for number, _ in found.columns()])
     strange = [number for number, _ in found.columns() if found.ids_of(number) not in known]
     return found.without(strange), len(strange)
+
+
+def _against(kind: DatasetType, found: Packed, properties: Properties) -> dict[int, Problem]:
+    """The samples, by number, whose annotations do not go with the properties of their labels."""
+    problems: dict[int, Problem] = {}
+    for (number, _), record in zip(found.columns(), found, strict=True):
+        try:
+            kind.check_labels(record, properties)
+        except BadSample as e:
+            problems[number] = Problem(record.source.removeprefix(CONTENT)[:_SHOWN], str(e))
+    return problems
 
 
 class _Stopped(Exception):

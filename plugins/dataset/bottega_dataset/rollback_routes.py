@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from bottega.gateway import Caller, Page, paging, requires
 from bottega.platform import Platform
+from bottega.routing import Router
 from bottega_dataset import rollback, shapes, tasks, versions
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
@@ -20,7 +21,7 @@ _UPDATE, _LIST = "modelarts:dataset:updateSamples", "modelarts:dataset:listVersi
 
 
 def router(platform: Platform, kinds: Kinds) -> APIRouter:
-    routes = APIRouter()
+    routes = Router()
     service = Datasets(platform)
 
     @routes.post(_VERSION, status_code=201)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -305,3 +306,41 @@ def test_labels_without_samples_and_labels_to_be_confirmed(
     for wrong, says in refused:
         with pytest.raises(ApiFailure, match=says):
             datasets.import_from(name, f"s3://{bucket}/in/", **wrong)
+
+
+def test_labels_of_imported_relations_say_what_they_join(
+    tenant: Tenant, datasets: Datasets, make: Callable[..., str], bucket: str
+) -> None:
+    def line(text: str, *relations: tuple[str, str, str]) -> bytes:
+        """Of entities "a Person", "a Book", … one character each."""
+        names = sorted({end for _, *ends in relations for end in ends})
+        entities = [
+            {
+                "type": "text_entity",
+                "name": name,
+                "id": name,
+                "property": {"@modelarts:start_index": n, "@modelarts:end_index": n + 1},
+            }
+            for n, name in enumerate(names)
+        ]
+        joined = [
+            {"type": "text_triplet", "name": name, "property": {"@modelarts:from": start, "@modelarts:to": end}}
+            for name, start, end in relations
+        ]
+        return json.dumps({"source": f"content://{text}", "annotation": entities + joined}).encode()
+
+    def imported(name: str, *lines: bytes) -> dict[str, Any]:
+        tenant.objects.put(f"s3://{bucket}/{name}.manifest", b"\n".join(lines))
+        return datasets.import_from("triplets", f"s3://{bucket}/{name}.manifest", import_type="manifest")
+
+    make("triplets", dataset_type=102)
+    wrote, lies = ("wrote", "Person", "Book"), ("lies-in", "City", "Country")
+    other = ("lies-in", "House", "City")
+    imported("first", line("one text", wrote, lies), line("two texts", wrote), line("three texts", other))
+    known = {one["name"]: one["property"] for one in datasets.labeling.labels("triplets") if one["type"] == 102}
+    ends = {"@modelarts:from_type": "Person", "@modelarts:to_type": "Book"}
+    assert known == {"wrote": ends, "lies-in": {}}, "what joins several things says nothing"
+    task = imported("second", line("four texts", ("wrote", "Book", "Person")), line("five texts", wrote))
+    (problem,) = datasets.problems("triplets", task["task_id"])
+    assert (problem["place"], task["imported_sample_count"]) == ("four texts", 1)
+    assert "is a 'Book'; 'wrote' takes a 'Person' there" in problem["reason"]

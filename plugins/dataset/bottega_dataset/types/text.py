@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
@@ -105,6 +105,13 @@ class TextTriplets(DatasetType):
                         raise BadSample(
                             f"annotation[{index}].property['{end}'] is '{named}'; the sample has no entity of that id"
                         )
+
+    def label_properties(self, record: SampleRecord) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        entities = {one.id: one.name for one in record.annotations if one.type == ENTITY}
+        for one in record.annotations:
+            if one.type == TRIPLET:
+                ends = one.property or {}
+                yield TRIPLET, one.name, {FROM_TYPE: entities.get(ends[FROM]), TO_TYPE: entities.get(ends[TO])}
 
     def check_labels(self, record: SampleRecord, properties: Mapping[tuple[int, str], Mapping[str, Any]]) -> None:
         entities = {one.id: one.name for one in record.annotations if one.type == ENTITY}
