@@ -189,7 +189,7 @@ def test_processing_into_a_dataset_a_version_and_back(owner: Tenant, manifest: s
     datasets, processing = make(owner, manifest), Processing(owner.client)
     datasets.import_from("texts", manifest, import_type="manifest")
     out = manifest.rpartition("/")[0]
-    half = {"RandomSelection": {}}
+    half: dict[str, dict[str, Any]] = {"RandomSelection": {}}
     done = processing.process("texts", "sys_data_selection", half, new_dataset=("half", f"{out}/half/"), seed=1)
     kept = SIZE // 2
     counts = [done[f"{name}_sample_count"] for name in ("origin", "deleted", "unmodified")]
