@@ -67,8 +67,8 @@ def show(value: Any, columns: Sequence[str] | Mapping[str, str] = (), title: str
     """Print rows as a table and a mapping as a list of fields, or either as JSON with ``--json``.
 
     `columns` names the keys to show, dotted for nested ones (``metadata.name``); a mapping gives headings.
-    Columns whose key ends in ``_time`` or ``_at`` are shown as local times. What another command may need (ids,
-    addresses, paths) is never cut or broken: off a terminal a table is as wide as it must be.
+    Times (keys ``time``, ``…_time``, ``…_at``) are shown as local ones. What another command may need (ids, addresses,
+    paths) is never cut or broken: off a terminal a table is as wide as it must be.
     """
     if OPTIONS.as_json:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
@@ -118,7 +118,7 @@ def _dig(value: Any, key: str) -> Any:
 def _text(key: str, value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, int) and key.endswith(("_time", "_at", "create_at", ".at")) and value > 10**11:
+    if isinstance(value, int) and (key == "time" or key.endswith(("_time", "_at", ".at"))) and value > 10**11:
         return datetime.fromtimestamp(value / 1000).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, list | tuple) and not any(isinstance(v, list | tuple | Mapping) for v in value):
         return ", ".join(str(_rounded(v)) for v in value)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bottega.cli_support import show
 from bottega.testing import PlatformProcess, RunningPlatform, wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -212,3 +213,12 @@ def test_a_wrong_setting_is_named_with_its_place(bottega: Run, tmp_path: Path) -
     done = bottega("up", "--config", str(config), "--data-dir", str(tmp_path / "d"), "--port", "0")
     assert done.returncode == 2
     assert "server.prot" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["time", "create_time", "updated_at"])
+def test_times_are_shown_as_times(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show([{key: 1_700_000_000_000, "times": 1_700_000_000_000}], [key, "times"])
+    shown = capsys.readouterr().out
+    assert ("2023-11-1" in shown, "1700000000000" in shown) == (True, True)
+    show({key: 1_700_000_000_000})
+    assert "2023-11-1" in capsys.readouterr().out
