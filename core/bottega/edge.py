@@ -120,6 +120,10 @@ def install_error_handlers(app: FastAPI) -> None:
             call.code, call.reason = error.code, error.message
         return JSONResponse(error_body(error), error.status)
 
+    def unfit(error: object) -> JSONResponse:
+        log.info("value refused by the database", error=str(error))
+        return answer(Invalid("a value holds what the database cannot: a NUL character, or a number out of range"))
+
     async def unread(request: Request, wrong: ApiError) -> ApiError:
         """What to answer to a body that is `wrong`: first of all that its sender may not do this."""
         try:
@@ -143,9 +147,13 @@ def install_error_handlers(app: FastAPI) -> None:
         return answer(Conflict("something with this name or identity exists already"))
 
     @app.exception_handler(DataError)
-    async def unfit(_: Request, error: DataError) -> JSONResponse:
-        log.info("value refused by the database", error=str(error.orig))
-        return answer(Invalid("a value holds what the database cannot: a NUL character, or a number out of range"))
+    async def refused(_: Request, error: DataError) -> JSONResponse:
+        return unfit(error.orig)
+
+    @app.exception_handler(OverflowError)
+    async def overflow(request: Request, error: OverflowError) -> JSONResponse:
+        # What PostgreSQL refuses, the driver of SQLite does not even try.
+        return unfit(error) if "SQLite" in str(error) else await unexpected(request, error)
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> JSONResponse:

@@ -48,6 +48,7 @@ def test_a_team_is_made_found_changed_and_deleted(tenant: Tenant, events: Record
     assert refused(client.put, f"{WORKFORCES}/{ids['a_team']}", {"workforce_name": "b-team"}).status == 409
     for wrong in ({"workforce_name": ""}, {"workforce_name": "x" * 65}, {"workforce_name": "a", "description": "<"}):
         assert refused(client.post, WORKFORCES, wrong).status == 400
+    assert refused(client.get, f"{WORKFORCES}/workers", {"role": -(10**32)}).status == 400, "beyond any database"
     client.delete(f"{WORKFORCES}/{ids['a_team']}")
     assert refused(client.get, f"{WORKFORCES}/{ids['a_team']}").status == 404
     assert events.wait("dataset.workforce.deleted.v1").data["name"] == "c-team"
