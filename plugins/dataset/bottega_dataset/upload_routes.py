@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,7 +157,7 @@ def _file(one: NewSample, kind: DatasetType, user_name: str) -> File:
     else:
         try:
             file.data = base64.b64decode(one.data or "", validate=True)
-        except binascii.Error as e:
+        except ValueError as e:  # of which binascii.Error is one; what is not ASCII is another
             raise Invalid(f"the data of '{one.name}' is not base64: {e}") from e
     file.annotations = _said(one.name, one.labels, kind, user_name)
     return file

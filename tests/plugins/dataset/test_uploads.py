@@ -115,6 +115,15 @@ def test_the_limits_of_the_documents(
     assert says in refused.value.message
 
 
+@pytest.mark.parametrize("data", ["%%%", "猫"])
+def test_data_that_is_not_base64_is_refused(client: Client, make: Make, one: One, data: str) -> None:
+    texts = one(make("encoded", dataset_type=100))
+    with pytest.raises(ApiFailure) as refused:
+        client.post(f"{texts}/data-annotations/samples", {"samples": [{"name": "a.txt", "data": data}]})
+    assert refused.value.status == 400
+    assert "the data of 'a.txt' is not base64" in refused.value.message
+
+
 def test_sounds_and_texts_and_rows(tenant: Tenant, datasets: Datasets, make: Make, one: One, bucket: str) -> None:
     client = tenant.client
     sounds = one(make("sounds", dataset_type=200))

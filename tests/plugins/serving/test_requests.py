@@ -120,6 +120,7 @@ def test_pictures(server: Any, labels: list[str]) -> None:
         ({"files": {"images": ("x.png", b"no picture", "image/png")}}, "not a picture"),
         ({"files": {"other": ("x.png", picture, "image/png")}}, "'other' is none of the model's"),
         ({"json": {"images": "%%%"}}, "not base64"),
+        ({"json": {"images": "猫"}}, "not base64"),
         ({"content": b"--x", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, "closing boundary"),
         ({"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, "needs a boundary"),
     ):

@@ -16,7 +16,6 @@ picture        form field ``images``, or the same name with base64    ``{"predic
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +113,7 @@ class Codec:
                 raise Invalid(f"'{name}' must be a picture, as a file in a form or as base64 text")
             try:
                 content = base64.b64decode(text, validate=True)
-            except binascii.Error as problem:
+            except ValueError as problem:  # of which binascii.Error is one; what is not ASCII is another
                 raise Invalid(f"'{name}' is not base64: {problem}") from problem
             arrays[spec.input or self._only_input()] = self._picture(content, name)
         return Work(arrays, 1, uuid, picture=True)
