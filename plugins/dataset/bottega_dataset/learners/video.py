@@ -27,7 +27,7 @@ class VideoLearner:
     """Fewer than of other types: a video holds many moments, with the label and without."""
 
     def missing(self) -> str:
-        return missing_library("sklearn", "scipy", "av")
+        return missing_library("sklearn", "scipy", "cv2")
 
     def open(self, record: SampleRecord, data: bytes) -> Clip:
         from bottega_dataset.learning import videos

@@ -1,17 +1,21 @@
-"""Videos as rows of numbers: colors, texture and motion of moments a fixed step apart, decoded by FFmpeg (PyAV)."""
+"""Videos as rows of numbers: colors, texture and motion of moments a fixed step apart, decoded by FFmpeg (OpenCV)."""
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bottega_dataset.learning.images import MAX_PIXELS, SIDE, Picture
 from bottega_dataset.sample import BadSample
+
+if TYPE_CHECKING:
+    import cv2
 
 STEP_S = 0.25
 """The time from one moment to the next."""
@@ -34,46 +38,56 @@ class Clip:
 
 def opened(data: bytes, name: str) -> Clip:
     """Raises BadSample for what is no video that can be seen."""
-    import av
-
-    frames: list[NDArray[np.uint8]] = []
-    width = height = 0
-    try:
-        with av.open(io.BytesIO(data), metadata_errors="ignore") as file:
-            if not file.streams.video:
-                raise BadSample(f"{name} holds no pictures that move")
-            stream = file.streams.video[0]
-            width, height = stream.codec_context.width, stream.codec_context.height
-            if not 0 < width * height <= MAX_PIXELS:
-                raise BadSample(f"{name} has {width}x{height} pixels; at most {MAX_PIXELS} are taken")
-            stream.thread_type = "AUTO"
-            for time, frame in _timed(file, stream):
-                if time >= len(frames) * STEP_S:
-                    seen = frame.to_ndarray(format="rgb24", width=SIDE, height=SIDE)
-                    # A frame stays until the next one comes.
-                    while time >= len(frames) * STEP_S and len(frames) * STEP_S < MOST_S:
-                        frames.append(seen)
-                if len(frames) * STEP_S >= MOST_S:
-                    break
-    except (av.error.FFmpegError, ValueError, MemoryError) as e:
-        if not frames:
-            raise BadSample(f"{name} is not a video that can be seen: {e}") from e
-    if not frames:
-        raise BadSample(f"{name} holds no frames")
+    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
+        file.write(data)
+        file.flush()
+        frames, width, height = _seen(file.name, name)
     pixels = np.stack(frames)
     middle = pixels[len(pixels) // 2]
     gray = bool((np.ptp(middle.astype(np.int16), axis=2) <= 8).all())
     return Clip(_rows(pixels), Picture(middle, width, height, gray))
 
 
-def _timed(file: Any, stream: Any) -> Iterator[tuple[float, Any]]:
-    """Frames with their seconds from the first one."""
-    rate = float(stream.average_rate or 25)
+def _seen(path: str, name: str) -> tuple[list[NDArray[np.uint8]], int, int]:
+    """A small frame each `STEP_S` seconds, and the size of the large ones."""
+    import cv2
+
+    frames: list[NDArray[np.uint8]] = []
+    file = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    try:
+        if not file.isOpened():
+            raise BadSample(f"{name} is not a video that can be seen")
+        width, height = (int(file.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if not 0 < width * height <= MAX_PIXELS:
+            raise BadSample(f"{name} has {width}x{height} pixels; at most {MAX_PIXELS} are taken")
+        for time in _times(file):
+            if time >= len(frames) * STEP_S:
+                _, frame = file.retrieve()
+                small = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+                seen = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
+                # A frame stays until the next one comes.
+                while time >= len(frames) * STEP_S and len(frames) * STEP_S < MOST_S:
+                    frames.append(seen)
+            if len(frames) * STEP_S >= MOST_S:
+                break
+    except cv2.error as e:
+        raise BadSample(f"{name} is not a video that can be seen: {e}") from e
+    finally:
+        file.release()
+    if not frames:
+        raise BadSample(f"{name} holds no frames")
+    return frames, width, height
+
+
+def _times(file: cv2.VideoCapture) -> Iterator[float]:
+    """The seconds of each frame from the first one; it is retrieved before the next is asked for."""
+    import cv2
+
     first = None
-    for number, frame in enumerate(file.decode(stream)):
-        time = number / rate if frame.time is None else float(frame.time)
+    while file.grab():
+        time = file.get(cv2.CAP_PROP_POS_MSEC) / 1000
         first = time if first is None else first
-        yield max(0.0, time - first), frame
+        yield max(0.0, time - first)
 
 
 def _rows(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
