@@ -12,7 +12,7 @@ from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import datasets, imports, labels, pages, samples, shapes, statistics, sync, tasks
+from bottega_dataset import counting, datasets, imports, labels, pages, samples, shapes, statistics, sync, tasks
 from bottega_dataset.datasets import Datasets, Found
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
@@ -198,7 +198,7 @@ async def _shapes(
     """Datasets as the API shows them; unless `told` without their running tasks."""
     keys = [one.dataset.key for one in found if one.dataset.key is not None]
     ids = [one.dataset.id for one in found]
-    counted = await samples.counts(session, keys)
+    counted = await counting.counts(session, keys)
     current = await datasets.versions_by_id(session, [one.dataset.current_version_id for one in found])
     waiting = await statistics.unconfirmed(session, keys)
     numbers = await datasets.version_counts(session, ids)

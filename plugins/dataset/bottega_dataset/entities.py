@@ -45,6 +45,7 @@ class Dataset(SQLModel, table=True):
     """A dataset; its name, description, owner and times are in the core's registry under the same id.
 
     `next_sample` is the number of the next sample, and the row's lock what makes writers of one dataset take turns.
+    `sample_count` and `labeled_count` are kept by them (`bottega_dataset.counting`).
     `watched`: what is written to its input path or deleted there enters and leaves it at once. `options` has what the
     API takes and shows again (``schema``, ``managed``, …).
     """
@@ -61,6 +62,8 @@ class Dataset(SQLModel, table=True):
     current_version_id: str | None = None
     import_task_id: str | None = None
     data_updated_at: int = _time(default_factory=now_ms)
+    sample_count: int = _time(default=0, sa_column_kwargs={"server_default": "0"})
+    labeled_count: int = _time(default=0, sa_column_kwargs={"server_default": "0"})
     deleted_samples: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     watched: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     options: dict[str, Any] | None = _json(default=None)

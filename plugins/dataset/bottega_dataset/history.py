@@ -11,7 +11,7 @@ from sqlmodel import col, func, select
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, NotFound
 from bottega.urn import new_id
-from bottega_dataset import removal, restoring, samples
+from bottega_dataset import restoring, samples
 from bottega_dataset.entities import Dataset, DatasetChange, Revision, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.labeling import Author, Change, Outcome, Stale, State, apply, states, states_by_key
@@ -68,9 +68,7 @@ async def undo_change(
     if fact.cause == "rename":
         raise Conflict("a rename is taken back by renaming the label again")
     if fact.cause in (DELETED_LABEL, DELETED_SAMPLES):
-        done = await restoring.restore(session, dataset, kind, fact, author, partial=partial)
-        await removal.count_gone(session, dataset, -done.restored)
-        return done
+        return await restoring.restore(session, dataset, kind, fact, author, partial=partial)
     query = select(Revision).where(Revision.change_id == change_id).order_by(col(Revision.sample_key))
     rows = (await session.exec(query)).all()
     if not rows:

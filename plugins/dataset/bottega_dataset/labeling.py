@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from bottega.database import AsyncSession
 from bottega.errors import ApiError, Conflict, Invalid, NotFound
-from bottega_dataset import labels, samples
+from bottega_dataset import counting, labels, samples
 from bottega_dataset.entities import AnnotationRow, Dataset, DatasetChange, Revision, Sample, Suggestion
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import write_annotation
@@ -281,6 +281,8 @@ async def apply(
     if rows:
         await connection.execute(insert(_ANNOTATIONS), rows)
     await _update(session, after)
+    labeled = sum(bool(new.annotations) - bool(state.annotations) for state, new in after)
+    await counting.note(session, dataset, 0, labeled)
     if relabeled:
         for keys in samples.slices([state.key for state, _ in relabeled]):
             await connection.execute(delete(Suggestion).where(col(Suggestion.sample_key).in_(keys)))

@@ -19,7 +19,7 @@ from sqlmodel import col
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession
-from bottega_dataset import labels
+from bottega_dataset import counting, labels
 from bottega_dataset.entities import SAMPLES_PER_DATASET, Dataset, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.packing import COLUMNS, Packed, Said
@@ -66,6 +66,7 @@ async def load(session: AsyncSession, dataset: Dataset, kind: DatasetType, chunk
     if imported < total:
         chunk, late, taken = await _apart(connection, dataset.key, chunk, start)
     annotated = chunk.count - chunk.first.count(b"null") + len(late)
+    await counting.note(session, dataset, imported, annotated)
     if not annotated:
         return Added(imported, 0, total - imported - len(taken), [], taken)
     keys, new_labels = await labels.ensure(session, dataset, kind, (one[:2] for one in _used(chunk, late)))

@@ -18,7 +18,7 @@ from bottega.gateway import Caller, Page, paging, requires, workspace_of
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import datasets, import_shapes, imports, samples, tasks
+from bottega_dataset import counting, datasets, import_shapes, imports, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Dataset, Task
 from bottega_dataset.kinds import Kinds
@@ -69,7 +69,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = (await session.execute(query)).all()
             some = found[page.offset : page.offset + page.limit]
             keys = [dataset.key for dataset, _ in some if dataset.key is not None]
-            counted = await samples.counts(session, keys)
+            counted = await counting.counts(session, keys)
             rows = []
             for dataset, resource in some:
                 _, done = await tasks.listing(session, "import", dataset.id, 0, 10)

@@ -30,7 +30,7 @@ from bottega_dataset.query import (
     of_sample,
     span,
 )
-from bottega_dataset.sample import HUMAN
+from bottega_dataset.sample import HUMAN, LABELED, UNLABELED
 
 COUNTED = 10_000
 """How many matches are counted one by one; of more it is known only that there are more."""
@@ -62,8 +62,14 @@ async def find(
 ) -> Found:
     """Some of the samples that pass the filter, in the order they were added.
 
+    :param dataset: as it is in this session, for its counts.
     :param after: the key of the sample behind which the page begins, whether it is still there or not.
     """
+    if wanted == SampleFilter() and after is None and dataset.sample_count == dataset.next_sample:
+        # No number is missing, so it is known which samples are on the page, however far back it is.
+        numbers = range(dataset.sample_count)[:: -1 if descending else 1][offset : offset + limit]
+        keys = [span(dataset)[0] + number for number in numbers]
+        return Found(await _rows(session, keys, descending), None if count == "none" else dataset.sample_count, True)
     walk = _Walk(session, dataset, descending, after)
     total = await _counted(session, dataset, wanted, count)
     if total is not None or count == "none" or after is not None:
@@ -98,9 +104,9 @@ async def _counted(session: AsyncSession, dataset: Dataset, wanted: SampleFilter
     bare = replace(wanted, labels=(), all_labels=False, state=None) == SampleFilter()
     query: Any
     if bare and not labels:
-        query = select(func.count()).select_from(Sample).where(Sample.dataset_key == dataset.key)
-        query = query.where(*of_sample(wanted))
-    elif bare and wanted.state is None and len(labels) == 1 and not labels[0].property:
+        done = dataset.labeled_count
+        return {LABELED: done, UNLABELED: dataset.sample_count - done}.get(wanted.state or "", dataset.sample_count)
+    if bare and wanted.state is None and len(labels) == 1 and not labels[0].property:
         borne = select_rows(_MINE.c.sample_key).where(of_label(dataset, labels[0])).distinct().subquery()
         query = select_rows(func.count()).select_from(borne)
     elif count == "exact":

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, delete, exists, update
 from sqlmodel import col, select
 
 from bottega.database import AsyncSession
-from bottega_dataset import labels, restoring, samples
+from bottega_dataset import counting, labels, restoring, samples
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Revision, Sample, Signature, Suggestion
 from bottega_dataset.query import span
 
@@ -38,7 +38,7 @@ async def remove(
             await restoring.keep_annotations(session, change_id, col(AnnotationRow.sample_key).in_(keys))
         await forget(session, keys, history=change_id is not None)
         await session.exec(delete(Sample).where(chosen), execution_options=_UNSEEN)
-    await count_gone(session, dataset, len(removed))
+    await counting.gone(session, dataset, len(removed), sum(labeled for _, labeled in known.values()))
     return set(ids) - known.keys(), removed
 
 
@@ -49,12 +49,6 @@ async def forget(session: AsyncSession, keys: Any, *, history: bool = False) -> 
     """
     for table in (AnnotationRow, Suggestion, Signature, *(() if history else (Revision,))):
         await session.exec(delete(table).where(col(table.sample_key).in_(keys)), execution_options=_UNSEEN)
-
-
-async def count_gone(session: AsyncSession, dataset: Dataset, number: int) -> None:
-    """Count samples that left the dataset (the API's ``deleted_sample_count``)."""
-    query = update(Dataset).where(col(Dataset.id) == dataset.id)
-    await session.exec(query.values(deleted_samples=Dataset.deleted_samples + number), execution_options=_UNSEEN)
 
 
 async def sources(session: AsyncSession, dataset: Dataset, ids: Sequence[bytes]) -> list[str]:
@@ -111,11 +105,11 @@ async def remove_labels(
         for some in samples.slices(chosen):
             await forget(session, some, history=not with_objects)
             await session.exec(delete(Sample).where(col(Sample.key).in_(some)), execution_options=_UNSEEN)
-        await count_gone(session, dataset, len(sources))
+        await counting.gone(session, dataset, len(sources), len(sources))
     else:
-        await session.exec(
-            update(Sample).where(*only_these).values(labeled=False, hard=False), execution_options=_UNSEEN
-        )
+        bare = update(Sample).where(*only_these).values(labeled=False, hard=False)
+        gone = (await session.exec(bare, execution_options=_UNSEEN)).rowcount
+        await counting.note(session, dataset, 0, -gone)
     if with_objects:  # those of the samples that went are gone by now, and stay so
         await restoring.keep_annotations(session, change_id, borne)
     await session.exec(delete(AnnotationRow).where(borne), execution_options=_UNSEEN)

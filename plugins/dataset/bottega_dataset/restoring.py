@@ -13,7 +13,7 @@ from sqlalchemy import func as sql
 
 from bottega.database import AsyncSession
 from bottega.errors import Conflict
-from bottega_dataset import labels
+from bottega_dataset import counting, labels
 from bottega_dataset.entities import (
     AnnotationRow,
     Dataset,
@@ -87,8 +87,8 @@ async def restore(
     for (ident,) in (await _run(session, select(KEPT_SAMPLES.c.sample_id).where(gone, again))).all():
         outcome.failures[bytes(ident)] = Conflict(f"sample {bytes(ident).hex()} is in the dataset again; it stays so")
     keys, outcome.new_labels = await _labels(session, dataset, fact)
-    outcome.changed = await _put_annotations_back(session, mine, keys)
-    outcome.restored = await _put_samples_back(session, mine, gone, again, keys)
+    outcome.changed = await _put_annotations_back(session, dataset, mine, keys)
+    outcome.restored = await _put_samples_back(session, dataset, mine, gone, again, keys)
     outcome.changed += outcome.restored
     await _run(session, delete(KEPT_ANNOTATIONS).where(mine))
     await _run(session, delete(KEPT_SAMPLES).where(gone))
@@ -154,7 +154,9 @@ async def _labels(session: AsyncSession, dataset: Dataset, fact: DatasetChange) 
     return keys, [one.name for one in made]
 
 
-async def _put_annotations_back(session: AsyncSession, mine: ColumnElement[bool], keys: dict[int, int]) -> int:
+async def _put_annotations_back(
+    session: AsyncSession, dataset: Dataset, mine: ColumnElement[bool], keys: dict[int, int]
+) -> int:
     """Of samples that stayed, and are as the change left them; returns how many."""
     fresh = and_(SAMPLES.c.key == KEPT_ANNOTATIONS.c.sample_key, SAMPLES.c.revision == KEPT_ANNOTATIONS.c.revision)
     columns = _kept_columns(keys)
@@ -163,6 +165,8 @@ async def _put_annotations_back(session: AsyncSession, mine: ColumnElement[bool]
     bearing = select(KEPT_ANNOTATIONS.c.sample_key).join_from(KEPT_ANNOTATIONS, SAMPLES, fresh).where(mine)
     hard = bearing.where(KEPT_ANNOTATIONS.c.sample_hard)
     await _run(session, update(SAMPLES).where(SAMPLES.c.key.in_(hard)).values(hard=True))
+    bare = select(sql.count()).select_from(SAMPLES).where(SAMPLES.c.key.in_(bearing), SAMPLES.c.labeled.is_(False))
+    await counting.note(session, dataset, 0, (await _run(session, bare)).scalar_one())
     restored = update(SAMPLES).where(SAMPLES.c.key.in_(bearing))
     done = await _run(session, restored.values(labeled=True, revision=SAMPLES.c.revision + 1))
     return int(done.rowcount)
@@ -170,13 +174,17 @@ async def _put_annotations_back(session: AsyncSession, mine: ColumnElement[bool]
 
 async def _put_samples_back(
     session: AsyncSession,
+    dataset: Dataset,
     mine: ColumnElement[bool],
     gone: ColumnElement[bool],
     again: ColumnElement[bool],
     keys: dict[int, int],
 ) -> int:
     columns = [KEPT_SAMPLES.c[name] + 1 if name == "revision" else KEPT_SAMPLES.c[name] for name in _OF_SAMPLE]
-    number = (await _run(session, select(sql.count()).select_from(KEPT_SAMPLES).where(gone, ~again))).scalar_one()
+    labeled = sql.coalesce(sql.sum(case((KEPT_SAMPLES.c.labeled, 1), else_=0)), 0)
+    numbers = select(sql.count(), labeled).select_from(KEPT_SAMPLES).where(gone, ~again)
+    number, bearing = (await _run(session, numbers)).one()
+    await counting.gone(session, dataset, -int(number), -int(bearing))
     await _run(session, insert(SAMPLES).from_select(_OF_SAMPLE, select(*columns).where(gone, ~again)))
     back = exists().where(gone, KEPT_SAMPLES.c.key == KEPT_ANNOTATIONS.c.sample_key)
     here = exists().where(SAMPLES.c.key == KEPT_ANNOTATIONS.c.sample_key)

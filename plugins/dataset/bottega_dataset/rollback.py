@@ -16,7 +16,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Conflict
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import annotation_files, labels, samples, versions
+from bottega_dataset import annotation_files, counting, labels, samples, versions
 from bottega_dataset.comparing import ident
 from bottega_dataset.entities import Dataset, DatasetChange, DatasetVersion, Task
 from bottega_dataset.events import LabelsChanged, SamplesLabeled
@@ -108,7 +108,7 @@ class Rollbacks:
                 done = await apply(session, dataset, kind, pairs, author, Outcome(), fact=fact)
                 changed, made = changed + done.changed, [*made, *done.new_labels]
             await _look_as_before(session, dataset, version, made)
-            total, _ = (await samples.counts(session, [dataset.key]))[dataset.key]
+            total, _ = (await counting.counts(session, [dataset.key]))[dataset.key]
             counted = {
                 "changed": changed,
                 "unchanged": there - changed,

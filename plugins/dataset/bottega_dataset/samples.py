@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, update
+from sqlalchemy import delete, insert, update
 from sqlalchemy import select as select_rows
 from sqlmodel import col, select
 
@@ -88,20 +88,6 @@ async def annotations_of(session: AsyncSession, keys: Sequence[int], kind: str) 
     found: dict[int, list[Annotation]] = {key: [] for key in keys}
     for key, other, name, *rest in (await (await session.connection()).execute(query)).all():
         found[key].append(Annotation(other or kind, name or "", *rest))
-    return found
-
-
-async def counts(session: AsyncSession, dataset_keys: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Samples, and labeled samples, of datasets by key."""
-    query = (
-        select(Sample.dataset_key, Sample.labeled, func.count())
-        .where(col(Sample.dataset_key).in_(dataset_keys))
-        .group_by(col(Sample.dataset_key), col(Sample.labeled))
-    )
-    found = dict.fromkeys(dataset_keys, (0, 0))
-    for key, labeled, number in (await session.exec(query)).all():
-        total, done = found[key]
-        found[key] = (total + number, done + (number if labeled else 0))
     return found
 
 

@@ -11,7 +11,7 @@ from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import previews, samples, similarity, tasks
+from bottega_dataset import counting, previews, samples, similarity, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Sample, Task
 from bottega_dataset.kinds import Kinds
@@ -42,7 +42,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             similarity.check(kind)
             row = await samples.get(session, dataset, sample_id_of(sample_id))
             assert dataset.key is not None
-            total, _ = (await samples.counts(session, [dataset.key]))[dataset.key]
+            total, _ = (await counting.counts(session, [dataset.key]))[dataset.key]
             compared = await similarity.coverage(session, dataset)
             running = [t for t in await tasks.unfinished(session, [dataset_id]) if t.kind == similarity.KIND]
         try:

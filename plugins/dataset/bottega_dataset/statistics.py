@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlmodel import col
 
 from bottega.database import AsyncSession
-from bottega_dataset import labels, samples, shapes
+from bottega_dataset import counting, labels, shapes
 from bottega_dataset.entities import AnnotationRow, Dataset, DatasetChange, Sample, Suggestion
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.labeling import states_by_key
@@ -36,7 +36,7 @@ async def of_dataset(
 ) -> dict[str, Any]:
     """The API's statistics; with a state those of the samples in it."""
     assert dataset.key is not None
-    total, labeled = (await samples.counts(session, [dataset.key]))[dataset.key]
+    total, labeled = (await counting.counts(session, [dataset.key]))[dataset.key]
     label_stats = await labels.counts(session, dataset)
     if state == UNLABELED:
         label_stats = [{**one, "count": 0, "sample_count": 0} for one in label_stats]

@@ -21,7 +21,7 @@ from bottega.errors import Conflict, Invalid
 from bottega.events import Event, Received
 from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega.platform import Platform
-from bottega_dataset import removal, samples
+from bottega_dataset import counting, removal, samples
 from bottega_dataset.entities import Dataset, Sample, Signature, Task
 from bottega_dataset.events import SamplesDeleted, SamplesUploaded
 from bottega_dataset.imports import Imports, request_of
@@ -78,7 +78,7 @@ class Sync:
             return
         async with self._platform.database.read() as session:
             assert dataset.key is not None
-            total, _ = (await samples.counts(session, [dataset.key]))[dataset.key]
+            total, _ = (await counting.counts(session, [dataset.key]))[dataset.key]
         if total:
             raise Conflict(
                 f"nothing lies in {path} any more, but the dataset has {total} samples; nothing was removed: "

@@ -11,7 +11,7 @@ from bottega.gateway import Caller, requires
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.routing import Router
-from bottega_dataset import import_shapes, samples, sync, tasks
+from bottega_dataset import counting, import_shapes, samples, sync, tasks
 from bottega_dataset.datasets import Datasets
 from bottega_dataset.entities import Task
 from bottega_dataset.kinds import Kinds
@@ -64,7 +64,7 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             query = select(Task).where(Task.dataset_id == dataset_id, Task.kind == sync.KIND)
             task = (await session.exec(query.order_by(col(Task.created_at).desc()).limit(1))).first()
             assert found.dataset.key is not None
-            total, _ = (await samples.counts(session, [found.dataset.key]))[found.dataset.key]
+            total, _ = (await counting.counts(session, [found.dataset.key]))[found.dataset.key]
         return import_shapes.sync_status(dataset_id, task, total, sync.duration_s(task) if task else 0)
 
     return routes

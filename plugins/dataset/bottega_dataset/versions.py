@@ -16,7 +16,7 @@ from bottega.errors import Conflict, Invalid, NotFound
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn
-from bottega_dataset import samples, tasks
+from bottega_dataset import counting, samples, tasks
 from bottega_dataset.entities import Dataset, DatasetVersion, Task
 from bottega_dataset.events import VersionDeleted, VersionPublished
 
@@ -124,7 +124,7 @@ async def request(
     :param options: ``seed``, ``export_images``, ``keep_usage``, ``keep_hard``.
     """
     assert dataset.key is not None
-    if not (await samples.counts(tx.session, [dataset.key]))[dataset.key][0]:
+    if not (await counting.counts(tx.session, [dataset.key]))[dataset.key][0]:
         raise Conflict("the dataset has no samples to publish; import some first")
     version = await reserve(tx, dataset, name=name, description=description, train_ratio=train_ratio, options=options)
     task = Task(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -205,3 +207,54 @@ def test_processing_into_a_dataset_a_version_and_back(owner: Tenant, manifest: s
         processing.again(done["task_id"])
     for name in ("half", "texts"):
         datasets.delete(name)
+
+
+def test_counts_are_those_of_the_samples_whatever_is_done(owner: Tenant) -> None:
+    """Counts are kept, not counted: after any changes they are what listing everything finds."""
+    datasets, rng = Datasets(owner.client), random.Random(20261127)
+    bucket = owner.create_bucket()
+    datasets.create("counted", f"s3://{bucket}/out/", dataset_type=100)
+    work, path = datasets.labeling, f"/v2/{{project_id}}/datasets/{datasets.get('counted')['dataset_id']}"
+
+    def add(numbers: list[int], labels: list[str]) -> None:
+        said = [{"type": "text_classification", "name": name} for name in labels]
+        lines = [json.dumps({"source": f"content://text {n}", "annotation": said}) for n in numbers]
+        owner.objects.put(f"s3://{bucket}/some.manifest", "\n".join(lines).encode())
+        datasets.import_from("counted", f"s3://{bucket}/some.manifest", import_type="manifest")
+
+    def undo() -> None:
+        with contextlib.suppress(ApiFailure):  # a label's deletion cannot be taken back, nor what changed since
+            work.undo_change("counted", next(iter(work.changes("counted")))["change_id"])
+
+    def some() -> list[str]:
+        there = [one["sample_id"] for one in datasets.samples("counted")]
+        return rng.sample(there, min(len(there), 7))
+
+    add([*range(30), 3, 3], [])
+    for step in range(16):
+        name = f"label-{rng.randrange(3)}"
+        if step % 8 == 0:
+            add(rng.sample(range(50), 15) * 2, [name])
+        elif step % 8 == 1:
+            datasets.label("counted", {ident: [name, "other"] for ident in some()})
+        elif step % 8 == 2:
+            datasets.label("counted", {ident: [] for ident in some()})
+        elif step % 8 == 3:
+            undo()
+        elif step % 8 == 4:
+            work.delete("counted", some()[:3])
+        elif step % 8 == 5:
+            work.edit("counted", some(), add=[name])
+        else:
+            present = [one["name"] for one in datasets.statistics("counted")["label_stats"] if one["sample_count"]]
+            work.delete_label("counted", rng.choice(present), with_samples=step > 8)
+        there = list(datasets.samples("counted"))
+        done = sum(bool(one["labels"]) for one in there)
+        stats = datasets.statistics("counted")["sample_stats"]
+        assert (stats["total"], stats["manual_annotation"]) == (len(there), done), step
+        for state, number in (("__ALL__", done), ("__NONE__", len(there) - done), (None, len(there))):
+            asked = {"sample_state": state, "limit": 5, "offset": 4, "order": "asc"}
+            page = owner.client.get(f"{path}/data-annotations/samples", asked)
+            assert page["sample_count"] == number, step
+            fitting = [one for one in there if state is None or bool(one["labels"]) == (state == "__ALL__")]
+            assert [one["sample_id"] for one in page["samples"]] == [one["sample_id"] for one in fitting[4:9]]
