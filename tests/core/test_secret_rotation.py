@@ -30,6 +30,8 @@ from bottega.testing import RunningPlatform, Tenant
 PLAIN_BINARY = {
     "audit_batch_account.members",
     "core_outbox.payload",
+    "dataset_lookup.numbers",
+    "dataset_lookup.texts",
     "dataset_sample.sample_id",
     "dataset_signature.bits",
     "notify_webhook_dead_letter.payload",

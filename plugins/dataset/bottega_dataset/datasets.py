@@ -16,7 +16,7 @@ from bottega.entities import Resource
 from bottega.errors import Conflict, Invalid
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import restoring, samples
+from bottega_dataset import lookup, restoring, samples
 from bottega_dataset.entities import (
     AnnotationRow,
     Dataset,
@@ -225,6 +225,7 @@ class Datasets:
             mine = col(table.sample_key).between(first, last)
             await tx.session.exec(delete(table).where(mine), execution_options={"synchronize_session": False})
         await restoring.forget(tx.session, dataset, first, last)
+        await lookup.forget(tx.session, dataset)
         for own in (Sample, DatasetChange, SavedFilter):
             theirs = col(own.dataset_key) == dataset.key
             await tx.session.exec(delete(own).where(theirs), execution_options={"synchronize_session": False})

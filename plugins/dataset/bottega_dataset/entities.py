@@ -112,6 +112,21 @@ class Sample(SQLModel, table=True):
     revision: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
+class LookupRow(SQLModel, table=True):
+    """The names, or the folders, of samples that came together (`bottega_dataset.lookup`).
+
+    They are `count` samples whose keys begin at `first`; some may be gone. `texts` are their names, or their folders
+    without repetition, of which `numbers` has the one of each sample.
+    """
+
+    __tablename__ = "dataset_lookup"
+    what: str = Field(primary_key=True)
+    first: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    count: int
+    texts: bytes
+    numbers: bytes | None = None
+
+
 class AnnotationRow(SQLModel, table=True):
     """One thing said about one sample.
 

@@ -19,7 +19,7 @@ from sqlmodel import col
 
 from bottega.context import now_ms
 from bottega.database import AsyncSession
-from bottega_dataset import counting, labels
+from bottega_dataset import counting, labels, lookup
 from bottega_dataset.entities import SAMPLES_PER_DATASET, Dataset, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.packing import COLUMNS, Packed, Said
@@ -61,6 +61,8 @@ async def load(session: AsyncSession, dataset: Dataset, kind: DatasetType, chunk
     into: _Into = _Sqlite(connection) if connection.dialect.name == "sqlite" else _Postgres(connection)
     total = len(chunk)
     imported = await into.samples(chunk, dataset.key, start)
+    if imported:
+        await lookup.keep(session, start, chunk.count, chunk.lookup)
     late: dict[int, list[int]] = {}
     taken: list[tuple[str, str, str]] = []
     if imported < total:

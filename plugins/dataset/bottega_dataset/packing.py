@@ -7,6 +7,7 @@ A chunk of tens of thousands of samples becomes one JSON array, which SQLite and
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,14 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 COLUMNS = ("source", "name", "size", "modified_at", "usage", "labeled", "hard", "extra")
 """Of a sample, beside its key, dataset, id and time."""
 
+NAME, FOLDER = "name", "folder"
+SEPARATOR, INSTEAD = "\n", "\x01"
+_LOOKED_UP = 256
+"""Samples that are worth rows to look them up by."""
+_FOLDERS = 0xFFFF
+
+Texts = tuple[str, bytes, bytes | None]
+"""A row to look samples up by: by what, and its `texts` and `numbers` (`bottega_dataset.entities.LookupRow`)."""
 Said = tuple[str, str, float | None, bool | None, str, int | None, str | None, str | None]
 """An annotation: type, name, confidence, hard, annotated by, created at, property (JSON), id."""
 
@@ -32,7 +41,7 @@ class Packed:
     `said` are the different annotations. `first` (a JSON array) has the index in `said` of each sample's first
     annotation or null, `further` sample, position and index of the others. `buckets` are those the samples lie in.
     Where `tails` is not empty it has a byte for each sample: so many characters at the end of its source are its name,
-    which is then no column.
+    which is then no column. `lookup` is what samples are found by later.
     """
 
     count: int
@@ -45,6 +54,7 @@ class Packed:
     further: Sequence[tuple[int, int, int]]
     buckets: frozenset[str]
     tails: bytes = b""
+    lookup: Sequence[Texts] = ()
     removed: frozenset[int] = frozenset()
 
     def ids_of(self, number: int) -> bytes:
@@ -112,6 +122,7 @@ class Packed:
             further,
             self.buckets,
             self.tails,
+            self.lookup,
             removed,
         )
 
@@ -173,6 +184,7 @@ class Packer:
         if count and self.usages.count(self.usages[0]) == count:
             constants["usage"] = self.usages[0]
             del columns["usage"]
+        folders = [source[: source.rfind("/") + 1] for source in self.sources]
         varying = tuple(name for name in COLUMNS if name in columns)
         rows: Any = self.sources if len(varying) == 1 else list(zip(*(columns[n] for n in varying), strict=True))
         return Packed(
@@ -184,9 +196,26 @@ class Packer:
             list(self.said),
             orjson.dumps(self.first),
             self.further,
-            frozenset(source.split("/", 3)[2] for source in self.sources if source.startswith("s3://")),
+            frozenset(folder.split("/", 3)[2] for folder in set(folders) if folder.startswith("s3://")),
             tails,
+            (*_texts_of_names(self.names), *_texts_of_folders(folders)) if count >= _LOOKED_UP else (),
         )
+
+
+def _texts_of_names(names: Sequence[str]) -> Iterator[Texts]:
+    """In lower case, as far as databases go that do not tell it apart."""
+    joined = SEPARATOR.join(names)
+    if joined.count(SEPARATOR) != len(names) - 1:
+        joined = SEPARATOR.join([name.replace(SEPARATOR, INSTEAD) for name in names])
+    yield NAME, joined.encode().lower() if len(joined) >= len(names) else b"", None
+
+
+def _texts_of_folders(folders: Sequence[str]) -> Iterator[Texts]:
+    """None where nearly every sample has a folder of its own: such rows would be as large as the samples."""
+    numbers = {folder: number for number, folder in enumerate(dict.fromkeys(folders))}
+    if 2 * len(numbers) <= len(folders) and len(numbers) <= _FOLDERS:
+        joined = SEPARATOR.join([folder.replace(SEPARATOR, INSTEAD) for folder in numbers])
+        yield FOLDER, joined.encode(), array("H", map(numbers.__getitem__, folders)).tobytes()
 
 
 def pack(records: Iterable[SampleRecord]) -> tuple[Packed, list[tuple[SampleRecord, str]]]:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Select, and_, func, or_, text
+import orjson
+from sqlalchemy import ARRAY, BigInteger, Select, and_, any_, func, literal, or_, text
 from sqlalchemy import select as select_rows
 from sqlalchemy import union as union_of
 from sqlmodel import col, select
 
 from bottega.database import AsyncSession
+from bottega_dataset import lookup
 from bottega_dataset.entities import AnnotationRow, Dataset, Label, Sample
 from bottega_dataset.query import (
     LabelFilter,
@@ -172,7 +174,27 @@ class _Walk:
             ]
         elif wanted.high is not None and wanted.high < 1:
             return [self._annotated(wanted, of_quality(wanted))]
+        elif places := await lookup.places(self._session, self._dataset, wanted):
+            return self._looked_up(wanted, places)
         return [await self._samples(wanted)]
+
+    def _looked_up(self, wanted: SampleFilter, places: lookup.Places) -> list[Select[Any]]:
+        """The samples at some keys, and those of the spans that have to be walked."""
+        key = col(Sample.key)
+        first, last = self._bounds(*span(self._dataset))
+        own = [*of_sample(wanted), *of_labels(self._dataset, wanted)]
+        query: Select[Any] = select_rows(key.label("key")).where(*own)
+        given = [one for one in places.keys if first <= one <= last]
+        gaps = [key.between(max(start, first), min(end, last)) for start, end in places.gaps]
+        found = [query.where(self._is_one_of(key, given))] if given else []
+        return [*found, *(query.where(gap) for gap in gaps)]
+
+    def _is_one_of(self, key: Any, given: Sequence[int]) -> Any:
+        """However many: as one value, which PostgreSQL and SQLite take apart."""
+        if self._session.get_bind().dialect.name == "sqlite":
+            each = func.json_each(orjson.dumps(given).decode()).table_valued("value")
+            return key.in_(select_rows(each.c.value))
+        return key == any_(literal(list(given), ARRAY(BigInteger)))
 
     async def _samples(self, wanted: SampleFilter) -> Select[Any]:
         """The samples' own rows, one after the other; those of one state by its index where they are few."""
@@ -230,9 +252,12 @@ class _Walk:
         return bears.exists()
 
     def _within(self, key: Any, first: int, last: int) -> Any:
-        if self._after is not None:
-            first, last = (first, self._after - 1) if self._descending else (self._after + 1, last)
-        return key.between(first, last)
+        return key.between(*self._bounds(first, last))
+
+    def _bounds(self, first: int, last: int) -> tuple[int, int]:
+        if self._after is None:
+            return first, last
+        return (first, self._after - 1) if self._descending else (self._after + 1, last)
 
     def _behind(self, key: Any) -> Any:
         return key < self._after if self._descending else key > self._after

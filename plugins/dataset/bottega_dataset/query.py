@@ -128,8 +128,7 @@ def of_sample(wanted: SampleFilter) -> list[ColumnElement[bool]]:
     if wanted.text:
         found.append(_like(col(Sample.source), f"{CONTENT}%", wanted.text, "%"))
     if wanted.folder:
-        folder = wanted.folder if wanted.folder.endswith("/") else wanted.folder + "/"
-        folder = f"s3:/{folder}" if folder.startswith("/") else folder
+        folder = folder_of(wanted.folder)
         deeper = col(Sample.source).like(escaped(folder) + "%/%", escape="\\")
         found += [_Begins(col(Sample.source), folder, folder[:-1] + chr(ord("/") + 1)), ~deeper]
     if wanted.hard is not None:
@@ -157,6 +156,12 @@ def of_sample(wanted: SampleFilter) -> list[ColumnElement[bool]]:
     if wanted.ids:
         found.append(col(Sample.sample_id).in_(wanted.ids))
     return found
+
+
+def folder_of(asked: str) -> str:
+    """How sources begin of what lies in a folder, which may be written ``/bucket/folder``."""
+    folder = asked if asked.endswith("/") else asked + "/"
+    return f"s3:/{folder}" if folder.startswith("/") else folder
 
 
 def of_labels(dataset: Dataset, wanted: SampleFilter) -> list[ColumnElement[bool]]:

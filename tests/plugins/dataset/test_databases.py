@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +18,7 @@ from bottega_dataset.processing.client import Processing
 from bottega_dataset.team.client import LabelingConsole, Teams
 
 SIZE = 5000
+Fits = Callable[[str], bool]
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +259,63 @@ def test_counts_are_those_of_the_samples_whatever_is_done(owner: Tenant) -> None
             assert page["sample_count"] == number, step
             fitting = [one for one in there if state is None or bool(one["labels"]) == (state == "__ALL__")]
             assert [one["sample_id"] for one in page["samples"]] == [one["sample_id"] for one in fitting[4:9]]
+
+
+def test_names_and_folders_are_found_as_if_each_was_looked_at(owner: Tenant) -> None:
+    """Samples imported by the thousand, some more by the handful, some taken out: by chance, against plain Python."""
+    datasets, rng = Datasets(owner.client), random.Random(20261128)
+    bucket = owner.create_bucket()
+    datasets.create("found", f"s3://{bucket}/out/")
+    path = f"/v2/{{project_id}}/datasets/{datasets.get('found')['dataset_id']}/data-annotations/samples"
+    letters = ["a", "b", "B", "ä", "Ä", "_", "%", "1", "12", "ab", ".", "-"]
+    folders = ["", "x/", "X/", "x/y/", "x_y/", "x%/", *(f"n/{n:03}/" for n in range(300))]
+
+    def sources(count: int) -> list[str]:
+        names = ("".join(rng.choices(letters, k=rng.randint(1, 9))) for _ in range(count))
+        return [f"s3://{bucket}/{rng.choice(folders)}0{name}{n}.jpg" for n, name in enumerate(names)]
+
+    there: list[str] = []
+    for count in (1500, 3, 900, 20):
+        some = [one for one in dict.fromkeys(sources(count)) if one not in there]
+        said = [{"type": "image_classification", "name": "Cat"}]
+        lines = [json.dumps({"source": one, "annotation": said if n % 3 else []}) for n, one in enumerate(some)]
+        owner.objects.put(f"s3://{bucket}/some.manifest", "\n".join(lines).encode())
+        datasets.import_from("found", f"s3://{bucket}/some.manifest", import_type="manifest")
+        there += some
+    shown = list(datasets.samples("found"))
+    assert [one["source"] for one in shown] == there
+    gone = rng.sample(range(len(there)), 100)
+    datasets.labeling.delete("found", [shown[n]["sample_id"] for n in gone])
+    left = [one for n, one in enumerate(shown) if n not in set(gone)]
+
+    def check(
+        condition: dict[str, str], fits: Callable[[str], bool], more: Callable[[str], bool], **asked: Any
+    ) -> None:
+        state = asked.get("sample_state")
+        mine = [one for one in left if state is None or bool(one["labels"]) == (state == "__ALL__")]
+        asked |= {"search_conditions": json.dumps([condition]), "limit": 300, "order": "asc"}
+        answer = owner.client.get(path, asked)
+        found = [one["source"] for one in answer["samples"]]
+        surely = [one["source"] for one in mine if fits(one["source"])]
+        perhaps = [one["source"] for one in mine if more(one["source"])]
+        assert found[:300] == [one for one in perhaps if one in set(found)][:300], condition
+        if len(perhaps) < 300:
+            assert set(surely) <= set(found), condition
+            assert answer["sample_count"] == len(found)
+            last = owner.client.get(path, asked | {"order": "desc", "limit": 2, "offset": 1})
+            assert [one["source"] for one in last["samples"]] == found[::-1][1:3], condition
+
+    def name(source: str) -> str:
+        return source.rpartition("/")[2]
+
+    for n in range(12):
+        whole = name(rng.choice(there))
+        start = rng.randrange(len(whole))
+        part = whole[start : start + rng.randint(1, 6)] + ("x" if n % 4 == 0 else "")
+        states: Any = ({}, {"sample_state": "__ALL__"}, {"sample_state": "__NONE__"})[n % 3]
+        # Whether capitals count depends on the database.
+        check({"sample_name": part}, lambda s: part in name(s), lambda s: part.lower() in name(s).lower(), **states)  # noqa: B023
+        folder = f"s3://{bucket}/{rng.choice([*folders, 'n/', 'nowhere/'])}"
+        inside = lambda s: s.rpartition("/")[0] + "/" == folder  # noqa: B023, E731
+        check({"sample_dir": folder if n % 2 else folder[4:].rstrip("/")}, inside, inside, **states)
+        check({"sample_dir": folder, "sample_name": part}, lambda s: inside(s) and part in name(s), inside)  # noqa: B023

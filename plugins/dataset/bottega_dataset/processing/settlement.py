@@ -24,7 +24,7 @@ from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
 from bottega.urn import Urn, new_id
-from bottega_dataset import annotation_files, labels, samples, versions
+from bottega_dataset import annotation_files, labels, lookup, samples, versions
 from bottega_dataset.comparing import local_index
 from bottega_dataset.entities import SAMPLES_PER_DATASET, AnnotationRow, Dataset, DatasetVersion, Label, Sample
 from bottega_dataset.events import DatasetCreated
@@ -354,6 +354,7 @@ class Settlement:
         first = dataset.key * SAMPLES_PER_DATASET
         mine = col(AnnotationRow.sample_key).between(first, first + SAMPLES_PER_DATASET - 1)
         await tx.session.exec(delete(AnnotationRow).where(mine))
+        await lookup.forget(tx.session, dataset)
         await tx.session.exec(delete(Sample).where(col(Sample.dataset_key) == dataset.key))
         await tx.session.exec(delete(Label).where(col(Label.dataset_key) == dataset.key))
         await tx.session.delete(dataset)
