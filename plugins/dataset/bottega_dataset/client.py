@@ -25,7 +25,7 @@ from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord
 from bottega_dataset.transfer import Objects
 
 _ALL = "/v2/{project_id}/datasets"
-_POLL_S = 0.2
+_POLL_S, _SOON_S = 0.2, 0.02
 _FILES_AT_ONCE, _THREADS = 256, 16
 
 Progress = Callable[[dict[str, Any]], None]
@@ -400,6 +400,7 @@ class Datasets:
                 yield kinds[record.annotations[0].type].expanded(record, own) if own else record
 
     def _wait(self, path: str, progress: Progress | None) -> dict[str, Any]:
+        began = time.monotonic()
         while True:
             task: dict[str, Any] = self._client.get(path)
             if progress:
@@ -410,7 +411,8 @@ class Datasets:
                 raise TaskFailed(task["error_msg"])
             if task["status"] == "STOPPED":
                 raise TaskFailed("it was stopped")
-            time.sleep(_POLL_S)
+            # What has taken long may take long: the end is noticed soon in proportion.
+            time.sleep(min(_POLL_S, max(_SOON_S, (time.monotonic() - began) / 10)))
 
     def _path(self, name: str) -> str:
         return f"{_ALL}/{self._one(name)['dataset_id']}"

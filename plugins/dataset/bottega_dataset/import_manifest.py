@@ -16,9 +16,10 @@ from bottega_dataset.parsing import Parser, ParserProcess, problem, too_long
 from bottega_dataset.sample import Chunk
 
 CHUNK = 1000
-_APART_FROM = 8 * 2**20
+_APART_FROM = 16 * 2**20
 """Bytes of a manifest that are worth a process of their own; less is parsed here, a little at a time."""
-_BLOCK, _LITTLE = 4 * 2**20, 64 * 1024
+_BLOCK, _PART, _LITTLE = 4 * 2**20, 2**20, 64 * 1024
+"""Bytes that are read at once, become a chunk, and are parsed here before others have their turn."""
 
 
 class ManifestImporter:
@@ -47,12 +48,15 @@ class ManifestImporter:
                     yield Chunk([], problems, _at(reader, behind, number), behind / reader.size)
                     continue
                 offset = behind - len(block)
-                for part in [block] if apart else _parts(block):
-                    if apart:
+                for part in _parts(block, _PART):
+                    if apart and apart.is_ready:
                         found = await apart(part, number + 1)
                     else:
-                        await anyio.lowlevel.checkpoint()
-                        found = parser(part, number + 1)
+                        following = number + 1
+                        for little in _parts(part, _LITTLE):
+                            await anyio.lowlevel.checkpoint()
+                            following += parser.read(little, following)
+                        found = parser.taken()
                     number, offset = number + found.lines, offset + len(part)
                     cursor, progress = _at(reader, offset, number), offset / reader.size
                     yield Chunk(found.samples, found.problems, cursor, progress, found.left_out)
@@ -62,11 +66,11 @@ def _at(reader: ManifestReader, offset: int, number: int) -> dict[str, Any]:
     return {"offset": offset, "line": number, "etag": reader.etag}
 
 
-def _parts(block: bytes) -> Iterator[bytes]:
-    """Whole lines of about `_LITTLE` bytes together."""
+def _parts(block: bytes, size: int) -> Iterator[bytes]:
+    """Whole lines of about `size` bytes together."""
     start = 0
     while start < len(block):
-        end = block.find(b"\n", start + _LITTLE) + 1 or len(block)
+        end = block.find(b"\n", start + size) + 1 or len(block)
         yield block[start:end]
         start = end
 

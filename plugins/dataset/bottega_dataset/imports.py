@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from bottega.database import AsyncSession
+from bottega.database import AsyncSession, Transaction
 from bottega.errors import Invalid, NotFound, NotSupported
 from bottega.objects import ObjectPath, ObjectStore
 from bottega.platform import Platform
@@ -25,10 +26,26 @@ from bottega_dataset.sample import CONTENT, BadSample, Choice, Chunk, Problem, S
 from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
+_TOGETHER = 16
+"""Chunks in one transaction, at most: others who write wait that long."""
 Properties = Mapping[tuple[int, str], Mapping[str, Any]]
 """Of labels, by type and name."""
 _SHOWN = 200
 """Characters of a text in a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A chunk, what of it is to be added, what is wrong with the rest, how many it held, how many are not wanted, and
+    how many objects those it held are, of how many bytes."""
+
+    chunk: Chunk
+    found: Packed
+    problems: Sequence[Problem]
+    number: int
+    left_out: int
+    files: int
+    size: int
 
 
 class Imports:
@@ -63,13 +80,17 @@ class Imports:
         choice = request.choice
         try:
             async with anyio.create_task_group() as group:
-                # While one chunk is being written the next is read.
-                send, receive = anyio.create_memory_object_stream[Chunk]()
+                # While chunks are being written the next are read. Those that wait are written together: the index of
+                # ids changes nearly everywhere with each transaction, and all of what changed is written once in each.
+                send, receive = anyio.create_memory_object_stream[Chunk](_TOGETHER - 1)
                 group.start_soon(_pass_on, importer.read(request, task.cursor), send)
                 async with receive:
                     async for chunk in receive:
+                        ready = [chunk]
+                        if task.params.get("on_error") != "stop":
+                            ready += _waiting(receive)
                         try:
-                            await self._keep(running, kind, rights, choice, chunk, properties)
+                            await self._keep(running, kind, rights, choice, ready, properties)
                         except _Stopped as e:
                             await self._stop(running, e.problem)
         except ExceptionGroup as failures:
@@ -85,11 +106,30 @@ class Imports:
         kind: DatasetType,
         rights: Rights,
         choice: Choice,
-        chunk: Chunk,
+        chunks: Sequence[Chunk],
         properties: Properties,
     ) -> None:
-        task, dataset = running.task, running.dataset
-        read = len(chunk.samples) + chunk.left_out + len(chunk.problems)
+        """Write chunks: all of them, or none."""
+        read = [await self._looked_at(running, kind, rights, choice, chunk, properties) for chunk in chunks]
+        async with self._platform.database.transaction() as tx:
+            new_labels: list[str] = []
+            for one in read:
+                new_labels += await self._add(tx, running, kind, one)
+            if new_labels:
+                event = LabelsChanged(dataset_id=running.dataset.id, created=new_labels)
+                tx.emit(event, self._kinds.urn(running.task.project_id, running.dataset.id))
+
+    async def _looked_at(
+        self,
+        running: Running,
+        kind: DatasetType,
+        rights: Rights,
+        choice: Choice,
+        chunk: Chunk,
+        properties: Properties,
+    ) -> _Read:
+        """What of a chunk is wanted, and allowed."""
+        number = len(chunk.samples) + chunk.left_out + len(chunk.problems)
         found, left_out = chunk.samples, chunk.left_out
         files, size = _files(found)
         if not isinstance(found, Packed):
@@ -104,37 +144,40 @@ class Imports:
         if broken_rules:
             found = found.without(broken_rules)
         problems = [*chunk.problems, *(problem for _, problem in refused), *broken_rules.values()]
-        if problems and task.params.get("on_error") == "stop":
+        if problems and running.task.params.get("on_error") == "stop":
             await self._stop(running, problems[0])
+        return _Read(chunk, found, problems, number, left_out, files, size)
+
+    async def _add(self, tx: Transaction, running: Running, kind: DatasetType, one: _Read) -> Sequence[str]:
+        """Add a chunk's samples. Returns the labels that are new."""
+        task, dataset, found, problems, left_out = running.task, running.dataset, one.found, one.problems, one.left_out
         final, waiting = task.params.get("final_annotation", True), 0
-        async with self._platform.database.transaction() as tx:
-            first = await samples.lock(tx.session, dataset, found.count)
-            if not task.params.get("import_samples", True):
-                found, strange = await _there(tx.session, dataset, found)
-                left_out += strange
-            records = [] if final else list(found)
-            if not final:
-                found, _ = pack(replace(record, annotations=[]) for record in records)
-            added = await load(tx.session, dataset, kind, found, first)
-            if not final:
-                waiting = await samples.suggest(tx.session, dataset, kind, records, task.id)
-            problems += [_taken(task.params["import_path"], *one) for one in added.taken]
-            if added.taken and task.params.get("on_error") == "stop":
-                raise _Stopped(problems[0])
-            counted = {
-                "read": read,
-                "imported": added.imported,
-                "annotated": added.annotated,
-                "known": added.known,
-                "left_out": left_out,
-                "unconfirmed": waiting,
-                "files": files,
-                "bytes": size,
-            }
-            await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
-            if added.new_labels:
-                event = LabelsChanged(dataset_id=dataset.id, created=added.new_labels)
-                tx.emit(event, self._kinds.urn(task.project_id, dataset.id))
+        first = await samples.lock(tx.session, dataset, found.count)
+        if not task.params.get("import_samples", True):
+            found, strange = await _there(tx.session, dataset, found)
+            left_out += strange
+        records = [] if final else list(found)
+        if not final:
+            found, _ = pack(replace(record, annotations=[]) for record in records)
+        added = await load(tx.session, dataset, kind, found, first)
+        if not final:
+            waiting = await samples.suggest(tx.session, dataset, kind, records, task.id)
+        problems = [*problems, *(_taken(task.params["import_path"], *each) for each in added.taken)]
+        if added.taken and task.params.get("on_error") == "stop":
+            raise _Stopped(problems[0])
+        counted = {
+            "read": one.number,
+            "imported": added.imported,
+            "annotated": added.annotated,
+            "known": added.known,
+            "left_out": left_out,
+            "unconfirmed": waiting,
+            "files": one.files,
+            "bytes": one.size,
+        }
+        chunk = one.chunk
+        await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
+        return added.new_labels
 
     async def _stop(self, running: Running, first: Problem) -> None:
         """Keep the problem for the report and end the import, with the whole chunk it stands in left out."""
@@ -171,6 +214,15 @@ def _against(kind: DatasetType, found: Packed, properties: Properties) -> dict[i
         except BadSample as e:
             problems[number] = Problem(record.source.removeprefix(CONTENT)[:_SHOWN], str(e))
     return problems
+
+
+def _waiting(receive: MemoryObjectReceiveStream[Chunk]) -> list[Chunk]:
+    """What has been read already, some chunks at most."""
+    found: list[Chunk] = []
+    with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
+        while len(found) < _TOGETHER - 1:
+            found.append(receive.receive_nowait())
+    return found
 
 
 class _Stopped(Exception):

@@ -161,7 +161,7 @@ class _Into(Protocol):
 
 def _values(chunk: Packed, dataset_key: int, start: int) -> dict[str, Any]:
     where = {"start": start, "dataset_key": dataset_key, "ids": chunk.ids, "rows": chunk.rows.decode()}
-    return {"tails": chunk.tails, "bytes": _BYTES, **where, "now": now_ms(), **chunk.constants}
+    return {"tails": chunk.tails, "marks": chunk.marks, "bytes": _BYTES, **where, "now": now_ms(), **chunk.constants}
 
 
 class _Sqlite:
@@ -175,6 +175,8 @@ class _Sqlite:
             if name == "name" and chunk.tails:
                 # A byte as a number: where it stands among all bytes. That is cheaper than the name in the JSON.
                 return f"substr({source}, length({source}) + 2 - instr(:bytes, substr(:tails, key + 1, 1)))"
+            if name == "labeled" and chunk.marks:
+                return "substr(:marks, key + 1, 1) = x'01'"
             if name not in chunk.varying:
                 return f":{name}"
             return "value" if len(chunk.varying) == 1 else f"json_extract(value, '$[{chunk.varying.index(name)}]')"
@@ -222,6 +224,8 @@ class _Postgres:
             if name == "name" and chunk.tails:
                 source = column("source")
                 return f"right({source}, get_byte(%(tails)s::bytea, number::integer - 1))"
+            if name == "labeled" and chunk.marks:
+                return "get_byte(%(marks)s::bytea, number::integer - 1) = 1"
             kind = _TYPES.get(name, "text")
             if name not in chunk.varying:
                 return f"%({name})s::{kind}"

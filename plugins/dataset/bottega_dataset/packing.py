@@ -41,7 +41,8 @@ class Packed:
     `said` are the different annotations. `first` (a JSON array) has the index in `said` of each sample's first
     annotation or null, `further` sample, position and index of the others. `buckets` are those the samples lie in.
     Where `tails` is not empty it has a byte for each sample: so many characters at the end of its source are its name,
-    which is then no column. `lookup` is what samples are found by later.
+    which is then no column. So is whether it is labeled, where `marks` has a byte for each (1: yes). `lookup` is what
+    samples are found by later.
     """
 
     count: int
@@ -54,6 +55,7 @@ class Packed:
     further: Sequence[tuple[int, int, int]]
     buckets: frozenset[str]
     tails: bytes = b""
+    marks: bytes = b""
     lookup: Sequence[Texts] = ()
     removed: frozenset[int] = frozenset()
 
@@ -78,6 +80,8 @@ class Packed:
                 found = {**self.constants, **dict(zip(self.varying, values, strict=True))}
                 if self.tails:
                     found["name"] = found["source"][len(found["source"]) - self.tails[number] :]
+                if self.marks:
+                    found["labeled"] = bool(self.marks[number])
                 yield number, found
 
     def annotations(self) -> dict[int, list[int]]:
@@ -122,6 +126,7 @@ class Packed:
             further,
             self.buckets,
             self.tails,
+            self.marks,
             self.lookup,
             removed,
         )
@@ -168,8 +173,9 @@ class Packer:
         columns: dict[str, Sequence[Any]] = {"source": self.sources, "name": self.names, "usage": self.usages}
         constants: dict[str, Any] = {"size": None, "modified_at": None, "hard": False, "extra": None}
         unlabeled = self.first.count(None)
+        marks = b""
         if 0 < unlabeled < count:
-            columns["labeled"] = [index is not None for index in self.first]
+            marks = bytes([index is not None for index in self.first])
         else:
             constants["labeled"] = not unlabeled
         for name, values in self.sparse.items():
@@ -198,6 +204,7 @@ class Packer:
             self.further,
             frozenset(folder.split("/", 3)[2] for folder in set(folders) if folder.startswith("s3://")),
             tails,
+            marks,
             (*_texts_of_names(self.names), *_texts_of_folders(folders)) if count >= _LOOKED_UP else (),
         )
 

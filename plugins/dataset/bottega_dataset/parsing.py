@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import struct
@@ -25,6 +26,7 @@ from bottega_dataset.sample import CONTENT, USAGES, BadSample, Choice, Problem, 
 SHOWN = 200
 """Characters of a bad line kept for the report."""
 _LENGTH = struct.Struct("<Q")
+_READY = b"\n"
 _SAID_FIELDS = frozenset(("type", "name", "hard", "annotated-by", "creation-time", "confidence"))
 _USAGES: dict[Any, str | None] = {None: None, "": None, **{usage: usage for usage in USAGES}}
 
@@ -47,14 +49,27 @@ class Parser:
     choice: Choice
     path: str
     _packer: Packer = field(default_factory=Packer)
+    _problems: list[Problem] = field(default_factory=list)
+    _left_out: int = 0
+    _lines: int = 0
     _said: dict[tuple[Any, ...], Said] = field(default_factory=dict)
     _buckets: set[str] = field(default_factory=set)
     _probe: SampleRecord = field(default_factory=lambda: SampleRecord(""))
 
     def __call__(self, block: bytes, number: int) -> Parsed:
         """:param number: of the block's first line, for reports."""
-        problems: list[Problem] = []
-        self._packer = packer = Packer()
+        self.read(block, number)
+        return self.taken()
+
+    def taken(self) -> Parsed:
+        """What was read since the last time."""
+        found = Parsed(self._packer.finish(), self._left_out, self._problems, self._lines)
+        self._packer, self._problems, self._left_out, self._lines = Packer(), [], 0, 0
+        return found
+
+    def read(self, block: bytes, number: int) -> int:
+        """Read a block, of which `taken` tells. Returns how many lines it has."""
+        packer, problems = self._packer, self._problems
         left_out = count = 0
         fast = self._fast if self.choice.everything else lambda data: False
         has_nul, may_be_long = b"\\u0000" in block, len(block) > MAX_LINE
@@ -83,7 +98,9 @@ class Parser:
                     packer.add(wanted)
             except BadSample as e:
                 problems.append(problem(self.path, number + count - 1, str(e), line))
-        return Parsed(packer.finish(), left_out, problems, count)
+        self._left_out += left_out
+        self._lines += count
+        return count
 
     def _fast(self, data: Any) -> bool:
         """Take a line of the plain kind, of which nearly all are. False: it is another, or has a mistake."""
@@ -211,11 +228,18 @@ class ParserProcess:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, BufferedByteReceiveStream(self._process.stdout)
         await self._send(self._parser)
+        self._begun = asyncio.create_task(self._out.receive_exactly(len(_READY)))
         return self
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started, which takes it some tenths of a second, and would answer at once."""
+        return self._begun.done()
 
     async def __call__(self, block: bytes, number: int) -> Parsed:
         """What a block holds, as `Parser` says it. Raises Unavailable when the process was ended."""
         try:
+            await self._begun
             await self._send((block, number))
             (length,) = _LENGTH.unpack(await self._out.receive_exactly(_LENGTH.size))
             answer = pickle.loads(await self._out.receive_exactly(length))  # noqa: S301  # our own process's
@@ -233,6 +257,7 @@ class ParserProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._begun.cancel()
         if self._process.returncode is None:
             self._process.kill()
         with anyio.CancelScope(shield=True):
@@ -250,6 +275,8 @@ def serve() -> None:
         return pickle.loads(source.read(_LENGTH.unpack(head)[0]))  # noqa: S301  # from the platform
 
     parser = receive()
+    target.write(_READY)
+    target.flush()
     while True:
         try:
             answer = parser(*receive())

@@ -318,10 +318,10 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     async def read(cursor: dict[str, object]) -> list[dict[str, object]]:
         return [dict(chunk.cursor) async for chunk in ManifestImporter().read(request, cursor)]
 
-    tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(3000)))
+    tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(60_000)))
     cursors = tenant.running.run(read({}))
     reached = [c["line"] for c in cursors]
-    assert reached[-1] == 3000
+    assert reached[-1] == 60_000
     assert len(reached) > 1
     assert [c["line"] for c in tenant.running.run(read(cursors[0]))] == reached[1:]
     tenant.objects.put(path, b'{"source": "content://other"}\n')

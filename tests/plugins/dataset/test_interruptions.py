@@ -31,7 +31,7 @@ def manifest(platform: PlatformProcess) -> str:
     lines = [
         json.dumps(
             {
-                "source": f"content://text {n} {'x' * 150}",
+                "source": f"content://text {n} {'x' * 330}",
                 "annotation": [{"type": "text_classification", "name": f"l{n % 5}"}],
             }
         )
