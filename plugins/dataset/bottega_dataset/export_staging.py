@@ -17,7 +17,7 @@ from bottega.database import AsyncSession
 from bottega.errors import Invalid
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
-from bottega_dataset import annotation_files, versions
+from bottega_dataset import annotation_files, plain_lines, versions
 from bottega_dataset.entities import Dataset
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.manifest import parse_line
@@ -113,6 +113,10 @@ async def _from_dataset(
     seen: set[int] = set()
     alternatives = filters(params)
     form = await Form.of(session, dataset, kind.annotation_type, hard=not params.get("clear_hard_property"))
+    if len(alternatives) == 1 and not params.get("clear_hard_property"):
+        async for block, number in plain_lines.read(session, dataset, alternatives[0], kind.annotation_type, form):
+            file.write_block(block, number)
+        return
     for wanted in alternatives:
         async for batch in rows(session, dataset, wanted):
             file.write_lines([form.line(row, row[3])[0] for row in batch if row[0] not in seen])

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from sqlalchemy import Compiled, Select, bindparam, func, select, type_coerce
+from sqlalchemy import Compiled, Select, Subquery, bindparam, func, select, type_coerce
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
@@ -46,16 +46,20 @@ async def snapshot(database: Database) -> AsyncIterator[AsyncSession]:
 
 async def rows(session: AsyncSession, dataset: Dataset, wanted: SampleFilter) -> AsyncIterator[list[Row]]:
     """All samples that pass the filter, in the order they were added, some thousand at a time."""
-    assert dataset.key is not None
-    after = dataset.key * SAMPLES_PER_DATASET - 1
-    reader = _Reader(await session.connection(), _query(dataset, wanted), plain=wanted == SampleFilter())
+    reader = Reader.of(await session.connection(), dataset, wanted)
+    after = reader.first
     while found := await reader.read(after):
-        found.sort()  # by key and position: what is between them is the same in all rows of a sample
-        after = found[-1][0]
-        if any(row[5] > 0 for row in found):
-            yield _grouped(found)
-        else:
-            yield [(row[0], row[1], row[2], row[3], row[4], [row[6:]] if row[5] == 0 else []) for row in found]
+        batch = to_rows(found)
+        after = batch[-1][0]
+        yield batch
+
+
+def to_rows(found: list[Any]) -> list[Row]:
+    """What `Reader.read` gave, in the order samples were added."""
+    found.sort()  # by key and position: what is between them is the same in all rows of a sample
+    if any(row[5] > 0 for row in found):
+        return _grouped(found)
+    return [(row[0], row[1], row[2], row[3], row[4], [row[6:]] if row[5] == 0 else []) for row in found]
 
 
 def _grouped(found: Sequence[Any]) -> list[Row]:
@@ -71,20 +75,29 @@ def _grouped(found: Sequence[Any]) -> list[Row]:
     return batch
 
 
-class _Reader:
-    """Runs a query with the parameter ``after`` again and again.
+class Reader:
+    """Runs a query with the parameter ``after`` again and again, at first with `first`.
 
     :param plain: nothing in it needs what SQLAlchemy makes of values: then it goes to the driver, in half the time.
     """
 
-    def __init__(self, connection: AsyncConnection, query: Select[Any], *, plain: bool) -> None:
+    def __init__(self, connection: AsyncConnection, query: Select[Any], *, plain: bool, first: int = 0) -> None:
+        self.first = first
         self._connection = connection
         self._query = query
         self._compiled: Compiled | None = None
         if plain:
             self._compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
 
+    @classmethod
+    def of(cls, connection: AsyncConnection, dataset: Dataset, wanted: SampleFilter) -> Reader:
+        """Of all samples that pass the filter, with their annotations, some thousand samples at a time."""
+        assert dataset.key is not None
+        first = dataset.key * SAMPLES_PER_DATASET - 1
+        return cls(connection, _query(dataset, wanted), plain=wanted == SampleFilter(), first=first)
+
     async def read(self, after: int) -> list[Any]:
+        """The next rows; none at the end."""
         if self._compiled is None:
             return list((await self._connection.execute(self._query, {"after": after})).all())
         driver: Any = (await self._connection.get_raw_connection()).driver_connection
@@ -100,24 +113,29 @@ class _Reader:
             raise OperationalError(statement, values, e) from e
 
 
+def some_samples(dataset: Dataset, wanted: SampleFilter) -> Subquery:
+    """The next samples behind the key ``after`` that pass the filter: key, id, source, usage, extra."""
+    assert dataset.key is not None
+    sample: Any = Sample.__table__  # type: ignore[attr-defined]
+    last = (dataset.key + 1) * SAMPLES_PER_DATASET - 1
+    raw = [type_coerce(sample.c[name], NullType()).label(name) for name in ("sample_id", "source", "usage", "extra")]
+    return (
+        select(sample.c.key, *raw)
+        .where(sample.c.key > bindparam("after"), sample.c.key <= last, *conditions(dataset, wanted)[1:])
+        .order_by(sample.c.key)
+        .limit(_AT_ONCE)
+        .subquery("chosen")
+    )
+
+
 def _query(dataset: Dataset, wanted: SampleFilter) -> Select[Any]:
     """Plain columns, past the ORM and what SQLAlchemy makes of JSON: that takes longer than everything else.
 
     The samples of a dataset are a span of keys. With its key as a condition SQLite would choose an index by that, and
     sort all there is for each batch.
     """
-    assert dataset.key is not None
-    sample: Any = Sample.__table__  # type: ignore[attr-defined]
+    some = some_samples(dataset, wanted)
     said: Any = AnnotationRow.__table__.alias("said")  # type: ignore[attr-defined]
-    last = (dataset.key + 1) * SAMPLES_PER_DATASET - 1
-    raw = [type_coerce(sample.c[name], NullType()).label(name) for name in ("sample_id", "source", "usage", "extra")]
-    some = (
-        select(sample.c.key, *raw)
-        .where(sample.c.key > bindparam("after"), sample.c.key <= last, *conditions(dataset, wanted)[1:])
-        .order_by(sample.c.key)
-        .limit(_AT_ONCE)
-        .subquery("some")
-    )
     about = ("label_key", "type", "property", "hard", "annotated_by", "created_at", "confidence", "id")
     columns = [type_coerce(said.c[name], NullType()).label(f"said_{name}") for name in about]
     position = func.coalesce(said.c.position, -1).label("position")
@@ -261,7 +279,7 @@ class Split:
             some.outerjoin(AnnotationRow, sample_key == some.c.key)
         )
         after = first - 1
-        reader = _Reader(connection, query, plain=True)
+        reader = Reader(connection, query, plain=True)
         while found := await reader.read(after):
             found.sort(key=itemgetter(0))
             said: dict[int, tuple[bytes, int]] = {}
@@ -319,10 +337,13 @@ class ManifestFile:
         self.write_lines([format_line(record) for record in records])
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
-        block = b"".join(lines)
+        self.write_block(b"".join(lines), len(lines))
+
+    def write_block(self, block: bytes, lines: int) -> None:
+        """Write lines that are one text already."""
         self._out.write(block)
         self._hash.update(block)
-        self.lines += len(lines)
+        self.lines += lines
         self.size += len(block)
 
     def finish(self) -> Path:

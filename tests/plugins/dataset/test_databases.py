@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from bottega.client import ApiFailure
 from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
+from bottega_dataset.manifest import format_line
 from bottega_dataset.processing.client import Processing
+from bottega_dataset.sample import Annotation, SampleRecord, identity
 from bottega_dataset.team.client import LabelingConsole, Teams
 
 SIZE = 5000
@@ -316,6 +319,46 @@ def test_names_and_folders_are_found_as_if_each_was_looked_at(owner: Tenant) -> 
         # Whether capitals count depends on the database.
         check({"sample_name": part}, lambda s: part in name(s), lambda s: part.lower() in name(s).lower(), **states)  # noqa: B023
         folder = f"s3://{bucket}/{rng.choice([*folders, 'n/', 'nowhere/'])}"
-        inside = lambda s: s.rpartition("/")[0] + "/" == folder  # noqa: B023, E731
+
+        def inside(source: str, folder: str = folder) -> bool:
+            return source.rpartition("/")[0] + "/" == folder
+
         check({"sample_dir": folder if n % 2 else folder[4:].rstrip("/")}, inside, inside, **states)
         check({"sample_dir": folder, "sample_name": part}, lambda s: inside(s) and part in name(s), inside)  # noqa: B023
+
+
+def test_exported_lines_are_those_of_the_samples_byte_for_byte(owner: Tenant) -> None:
+    """Lines are written by the database where they are plain: with every character JSON writes in its own way."""
+    datasets, rng = Datasets(owner.client), random.Random(20261129)
+    bucket = owner.create_bucket()
+    datasets.create("exported", f"s3://{bucket}/out/", dataset_type=100)
+    strange = [chr(n) for n in (1, 8, 9, 10, 13, 31, 34, 39, 47, 92, 127, 128, 233, 0x2028, 0x1F600)]
+    records = []
+    for n in range(5000):
+        text = f"content://{n} {''.join(rng.choices(strange, k=3))}"
+        said = Annotation(
+            "text_classification", rng.choice(["Cat", "猫", "a-b_1"]), hard=rng.choice([None, True, False])
+        )
+        said.created_at = rng.choice([None, 0, 1_548_243_030_000, 253_402_300_799_000])
+        said.annotated_by = rng.choice(["human", 'human/"eva\\"', "modelarts/ü"])
+        record = SampleRecord(text, [said] if n % 5 else [], usage=rng.choice([None, "TRAIN", "EVAL"]))
+        if 2500 <= n < 2520:  # what only some samples have: more labels, a property, a confidence, an id, an old time
+            record.property = {"camera": "left"} if n % 5 == 0 else None
+            said.confidence = 0.1 + 0.2 if n % 5 == 1 else None
+            said.property = {"x": [1, None]} if n % 5 == 2 else None
+            said.created_at = -1_000_000 if n % 5 == 3 else said.created_at
+            record.annotations += [Annotation("text_classification", "second")] if n % 5 == 4 else []
+        records.append(record)
+    owner.objects.put(f"s3://{bucket}/in.manifest", b"".join(map(format_line, records)))
+    assert datasets.import_from("exported", f"s3://{bucket}/in.manifest", import_type="manifest")[
+        "imported_sample_count"
+    ] == len(records)
+    expected = [format_line(replace(one, id=one.id or identity(one).hex())) for one in records]
+
+    def lines(**options: Any) -> list[bytes]:
+        task = datasets.export("exported", f"s3://{bucket}/to/", **options)
+        return owner.objects.get(task["manifest_path"]).splitlines(keepends=True)
+
+    assert lines() == expected
+    assert lines(export_type=0) == [line for line, one in zip(expected, records, strict=True) if one.annotations]
+    assert lines(export_type=1) == [line for line, one in zip(expected, records, strict=True) if not one.annotations]
