@@ -30,6 +30,7 @@ from bottega.testing import RunningPlatform, Tenant
 PLAIN_BINARY = {
     "audit_batch_account.members",
     "core_outbox.payload",
+    "dataset_deleted_sample.sample_id",
     "dataset_lookup.numbers",
     "dataset_lookup.texts",
     "dataset_sample.sample_id",
