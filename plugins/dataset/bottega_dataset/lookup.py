@@ -8,7 +8,6 @@ are walked (`Places.gaps`).
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -94,10 +93,13 @@ def _named(texts: bytes, part: bytes) -> Iterator[int]:
 
 
 def _in_folder(texts: bytes, numbers: bytes, folder: bytes) -> Iterator[int]:
+    """The numbers of the samples that lie in a folder."""
     folders = texts.split(b"\n")
     if folder not in folders:
-        return iter(())
+        return
     wanted = array("H", [folders.index(folder)]).tobytes()
-    # Looking ahead, for two bytes that are alike may begin between two numbers as well.
-    found = (one.start() for one in re.finditer(b"(?=" + re.escape(wanted) + b")", numbers, re.DOTALL))
-    return (at // 2 for at in found if at % 2 == 0)
+    at = numbers.find(wanted)
+    while at >= 0:
+        if at % 2 == 0:  # two bytes that are alike may begin between two numbers as well
+            yield at // 2
+        at = numbers.find(wanted, at + 1)
