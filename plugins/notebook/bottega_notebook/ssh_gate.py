@@ -8,12 +8,12 @@ open is checked again every half a minute. Shells, programs, SFTP and tunnels ar
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import asyncssh
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from bottega.calls import Call, current_call
 from bottega.context import acting
@@ -22,7 +22,7 @@ from bottega.events import uuid7
 from bottega.gateway import Requirement
 from bottega.platform import Platform
 from bottega_notebook.access import ACTION
-from bottega_notebook.entities import Notebook
+from bottega_notebook.entities import KeyPair, Notebook
 from bottega_notebook.jupyter import SSH_PORT, base_path
 from bottega_notebook.key_pairs import KeyPairs
 from bottega_notebook.proxy import RECHECK_S, Target
@@ -53,20 +53,13 @@ async def listen(platform: Platform, host: str, port: int, host_key: Path) -> as
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Admission:
-    call: Call
-    target: Target
-
-
 class _Connection(asyncssh.SSHServer):
-    """One client. It is nobody until a key was accepted, and reaches the notebook once that proved to be its own."""
+    """One client: it shows that a key pair of the notebook is its own, and then its owner's rights are asked for."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._notebooks = Notebooks(platform)
         self._key = ""
-        self._admission: _Admission | None = None
         self._upstream: asyncio.Task[asyncssh.SSHClientConnection] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -90,14 +83,10 @@ class _Connection(asyncssh.SSHServer):
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         self._key = " ".join(key.export_public_key("openssh").decode().split()[:2])
-        call = self._call()
         try:
-            self._admission = await self._admit(call)
-        except ApiError as refused:
-            call.status, call.code, call.reason = refused.status, refused.code, refused.message
-            log.info("ssh refused", notebook=self._notebook_id, address=self._address, reason=refused.message)
-            if call.principal is not None:
-                await self._record(call)
+            await self._opened()
+        except Unauthenticated as e:
+            log.info("ssh refused", notebook=username, address=self._address, reason=e.message)
             return False
         return True
 
@@ -120,20 +109,28 @@ class _Connection(asyncssh.SSHServer):
             self._upstream = asyncio.create_task(self._connect())
         try:
             return await asyncio.shield(self._upstream)
+        except ApiError as refused:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refused.message) from refused
         except (OSError, asyncssh.Error) as e:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, "the notebook does not answer; it may be stopping"
             ) from e
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        assert self._admission is not None  # asyncssh opens nothing before a key was accepted
-        await self._record(self._admission.call)
-        host, _, port = self._admission.target.address.rpartition(":")
+        call = self._call()
+        try:
+            target = await self._admit(call)
+        except ApiError as refused:
+            call.status, call.code, call.reason = refused.status, refused.code, refused.message
+            await self._record(call)
+            raise
+        await self._record(call)
+        host, _, port = target.address.rpartition(":")
         return await asyncssh.connect(
             host,
             int(port),
             username="notebook",
-            password=self._admission.target.key,
+            password=target.key,
             known_hosts=None,  # it listens on this machine, and makes its host key anew at each start
             client_keys=None,
             agent_path=None,
@@ -144,44 +141,52 @@ class _Connection(asyncssh.SSHServer):
     def _call(self) -> Call:
         return Call(uuid7(), "SSH", f"/notebooks/{self._notebook_id}", self._address)
 
-    async def _admit(self, call: Call) -> _Admission:
-        """Raises ApiError, with the principal in `call` when the key is one of the notebook's."""
+    async def _opened(self) -> tuple[Notebook, KeyPair]:
+        """The notebook, and its key pair that was shown. Raises Unauthenticated when it has none such."""
+        async with self._platform.database.read() as session:
+            notebook = await session.get(Notebook, self._notebook_id)
+            pairs = await KeyPairs.of(session, notebook.key_pairs) if notebook is not None else []
+        pair = next((pair for pair in pairs if pair.public_key == self._key), None)
+        if notebook is None or pair is None:
+            raise Unauthenticated("no notebook of this id is opened by this key")
+        return notebook, pair
+
+    async def _admit(self, call: Call) -> Target:
+        """Where the notebook is. Raises ApiError unless whom the key pair belongs to may open it now."""
         token = current_call.set(call)
         try:
             with acting(request_id=call.request_id, source_ip=call.source_ip):
-                async with self._platform.database.read() as session:
-                    notebook = await session.get(Notebook, self._notebook_id)
-                    pairs = await KeyPairs.of(session, notebook.key_pairs) if notebook is not None else []
-                pair = next((pair for pair in pairs if pair.public_key == self._key), None)
-                if notebook is None or pair is None:
-                    await self._platform.shared.limiter.hit(f"address {call.source_ip}")
-                    raise Unauthenticated("no notebook of this id is opened by this key")
+                notebook, pair = await self._opened()
                 call.path = base_path(notebook.project_id, notebook.id)
                 call.describe(ACTION, self._platform.action(ACTION), None)
                 call.trace = _OPENING.trace
                 call.principal = await self._platform.identity.principal(pair.user_id)
                 place = {"project_id": notebook.project_id, "notebook_id": notebook.id}
                 await _OPENING.admit(self._platform, call, call.principal, place)
-                target = await self._notebooks.target(notebook.project_id, notebook.id, call.source_ip, SSH_PORT)
-                return _Admission(call, target)
+                return await self._notebooks.target(notebook.project_id, notebook.id, call.source_ip, SSH_PORT)
         finally:
             current_call.reset(token)
 
     async def _record(self, call: Call) -> None:
         """What happens inside a notebook is no operation of this platform: the trail holds the opening."""
-        assert call.principal is not None  # nobody in particular is not recorded
+        if call.principal is None:  # the key pair, or its owner, is gone since
+            return
         with acting(principal=call.principal, request_id=call.request_id, source_ip=call.source_ip):
             async with self._platform.database.bind("core").transaction() as tx:
                 tx.emit(call.event(call.status), call.urn)
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(RECHECK_S)
-            try:
+        """Check again and again; end the connection when that is refused, or cannot be done."""
+        said = "whether this is still allowed cannot be found out"
+        try:
+            while True:
+                await asyncio.sleep(RECHECK_S)
                 await self._admit(self._call())
-            except ApiError as refused:
-                self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, refused.message)
-                return
+        except ApiError as refused:
+            said = refused.message
+        except SQLAlchemyError as e:
+            log.error("ssh not checked", notebook=self._notebook_id, error=str(e))
+        self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, said)
 
 
 def _close(connecting: asyncio.Task[asyncssh.SSHClientConnection]) -> None:
