@@ -245,7 +245,8 @@ class Account:
 
     def told(self, type: str) -> list[dict[str, Any]]:
         """What the platform said of this account, in order."""
-        found = (e.data for e in RecordedEvents(self.running, "_").all(type))
+        spaces = ("_", self.tenant.project_id)
+        found = (e.data for space in spaces for e in RecordedEvents(self.running, space).all(type))
         return [data for data in found if data["account_id"] == self.tenant.account_id]
 
 

@@ -239,6 +239,7 @@ def test_a_pool_is_renewed_from_its_original_end(account: Any, later: Any) -> No
     month = Decimal(pool["amount"])
     later(31 * 24 + 10 * 24)
     assert tenant.get(f"{orders}/{pool['order_id']}")["status"] == "expired"
+    wait_until(lambda: len(account.told("billing.pool.state_changed.v1")) == 2)
     path = f"{orders}/{pool['order_id']}/renewals"
     renewed = tenant.post(path, {"period_num": 1, "order_no": "r1"})
     assert renewed["effective_time"] == pool["expire_time"]
@@ -254,6 +255,16 @@ def test_a_pool_is_renewed_from_its_original_end(account: Any, later: Any) -> No
     with pytest.raises(ApiFailure, match="order a new one") as gone:
         tenant.post(path, {"period_num": 1})
     assert gone.value.status == 409
+    wait_until(lambda: len(account.told("billing.pool.state_changed.v1")) == 6)
+    told = account.told("billing.pool.state_changed.v1")
+    assert [data["state"] for data in told] == ["active", "expired", "active", "active", "expired", "released"]
+    assert [told[n]["order_id"] for n in (0, 1, 2, 5)] == [
+        pool["order_id"],
+        pool["order_id"],
+        renewed["order_id"],
+        year["order_id"],
+    ]
+    assert (told[5]["node_count"], told[5]["kept_until"] - told[5]["ends_at"]) == (2, 15 * 24 * 3_600_000)
 
 
 def test_only_a_pool_is_renewed_and_only_by_its_own(account: Any, paying: Any) -> None:

@@ -57,6 +57,14 @@ class Renewal(SQLModel, table=True):
     renews: str = Field(unique=True)
 
 
+class PoolEnd(SQLModel, table=True):
+    """What was told of the end of a pool's last order: ``expired``, then ``released``."""
+
+    __tablename__ = "billing_pool_end"
+    order_id: str = Field(primary_key=True)
+    state: str
+
+
 class Budget(SQLModel, table=True):
     """What a scope may spend in a calendar month (UTC).
 

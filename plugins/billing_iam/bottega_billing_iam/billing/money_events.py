@@ -59,4 +59,19 @@ class BudgetExceeded(Event, type="billing.budget.exceeded.v1"):
     stopped: bool
 
 
-EVENTS = (ArrearsBegun, ArrearsLifted, RetentionBegun, RetentionEnded, BudgetExceeded)
+class PoolStateChanged(Event, type="billing.pool.state_changed.v1"):
+    """A dedicated pool is ``active`` (ordered, or renewed), ``expired`` (its time ended unrenewed: it is kept until
+    `kept_until` and can be renewed) or ``released`` (that has passed, too). `order_id` is its last order.
+    """
+
+    order_id: str
+    account_id: str
+    name: str
+    flavor: str
+    node_count: int
+    state: str
+    ends_at: int
+    kept_until: int
+
+
+EVENTS = (ArrearsBegun, ArrearsLifted, RetentionBegun, RetentionEnded, BudgetExceeded, PoolStateChanged)

@@ -26,6 +26,7 @@ from .asked import month_after
 from .bill import Scope, exact
 from .entities import Order
 from .events import OrderPlaced
+from .pools import ACTIVE, Pools
 from .prices import MICRO, Price, PriceList, Version
 from .rating import Package
 from .settlement import NODE_SECOND, USED, left_in
@@ -86,6 +87,7 @@ class Orders:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._accounts = Accounts(platform)
+        self._pools = Pools(platform)
 
     async def place(self, caller: Caller, request: OrderRequest) -> tuple[Order, bool]:
         """Order and pay, once for each `order_no` of the account; whether it is new.
@@ -140,6 +142,8 @@ class Orders:
                 ),
                 order.resource_urn,
             )
+            if order.kind == "pool":
+                await self._pools.tell(tx, order, ACTIVE)
         return order, True
 
     async def get(self, session: AsyncSession, project_id: str, order_id: str) -> Order:

@@ -31,9 +31,9 @@ def bottega_settings() -> type[BaseModel]:
 def bottega_entities() -> Entities:
     from .entities import Invoice, InvoicedEntry, Order, PriceVersion, UsageRecord
     from .ledger_entities import Entry, Payer, Posting
-    from .money_entities import AccountTerms, Budget, BudgetAlarm, Renewal, Retention
+    from .money_entities import AccountTerms, Budget, BudgetAlarm, PoolEnd, Renewal, Retention
 
-    money = (AccountTerms, Retention, Renewal, Budget, BudgetAlarm)
+    money = (AccountTerms, Retention, Renewal, PoolEnd, Budget, BudgetAlarm)
     tables = (UsageRecord, PriceVersion, Order, Invoice, InvoicedEntry, Payer, Entry, Posting)
     return Entities((*tables, *money), Path(__file__).parent / "migrations")
 

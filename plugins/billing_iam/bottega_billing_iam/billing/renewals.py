@@ -28,6 +28,7 @@ from .entities import Order
 from .events import OrderPlaced
 from .money_entities import Renewal
 from .orders import YEAR, YEAR_PAID, Orders, Text, describe
+from .pools import ACTIVE, Pools
 
 RENEW = "bss:order:renew"
 _OWN = {"id", "order_no", "user_id", "user_name", "months", "micro", "begins", "ends"}
@@ -47,6 +48,7 @@ class Renewals:
         self._platform = platform
         self._orders = Orders(platform)
         self._accounts = Accounts(platform)
+        self._pools = Pools(platform)
 
     async def renew(self, caller: Caller, order_id: str, request: RenewalRequest) -> tuple[Order, bool]:
         """Pay a pool on from the end of its last order; the further order, and whether it is new.
@@ -97,6 +99,7 @@ class Renewals:
                 await ledger.post(tx, draft)
             placed = {name: getattr(order, name) for name in OrderPlaced.model_fields if name != "order_id"}
             tx.emit(OrderPlaced(order_id=order.id, **placed), order.resource_urn)
+            await self._pools.tell(tx, order, ACTIVE)
         return order, True
 
     async def _standing(self, session: AsyncSession, named: Order, request: RenewalRequest) -> Order | None:

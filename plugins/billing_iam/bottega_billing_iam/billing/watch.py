@@ -1,4 +1,4 @@
-"""What money decides by the clock: retention periods and budgets, looked at regularly while the platform runs."""
+"""What money decides by the clock, while the platform runs: retention periods, budgets, the ends of pools."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bottega.platform import Platform
 
 from .arrears import Arrears
 from .budgets import Budgets
+from .pools import Pools
 
 log = structlog.get_logger("bottega.billing")
 
@@ -21,6 +22,7 @@ class Watch:
         self._platform = platform
         self._arrears = Arrears(platform)
         self._budgets = Budgets(platform)
+        self._pools = Pools(platform)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -41,6 +43,7 @@ class Watch:
         """Take every step that is due now."""
         await self._arrears.step()
         await self._budgets.step()
+        await self._pools.step()
 
     async def _run(self) -> None:
         reviewed = False
@@ -52,5 +55,5 @@ class Watch:
                         reviewed = True
                     await self.look()
                 except Exception:  # a database that is away for a while must not end the watch for good
-                    log.warning("budgets and retention periods are looked at again later", exc_info=True)
+                    log.warning("budgets, pools and retention periods are looked at again later", exc_info=True)
             await anyio.sleep(self._platform.settings.money_check_s)
