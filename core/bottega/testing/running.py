@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 import time
 import uuid
@@ -89,7 +90,14 @@ class RunningPlatform:
         if self._thread and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(60)
-            assert not self._thread.is_alive(), "the platform did not stop within 60 s"
+            assert not self._thread.is_alive(), f"the platform did not stop within 60 s; it waits in:\n{self._waits()}"
+
+    def _waits(self) -> str:
+        """Where the tasks of the platform are."""
+        found = io.StringIO()
+        for task in asyncio.all_tasks(self._loop):
+            task.print_stack(limit=6, file=found)
+        return found.getvalue()
 
     def __enter__(self) -> RunningPlatform:
         return self.start()

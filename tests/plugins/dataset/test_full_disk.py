@@ -82,7 +82,7 @@ def test_publishing_and_exporting_fail_clearly_and_leave_nothing(
 
     store = full.platform().objects
     with monkeypatch.context() as patched:
-        patched.setattr(ManifestFile, "write_lines", no_space)
+        patched.setattr(ManifestFile, "write_block", no_space)
         with pytest.raises((TaskFailed, ApiFailure), match="no space is left on the disk of the platform"):
             datasets.publish("texts")
         with pytest.raises(TaskFailed, match="no space is left on the disk of the platform"):
