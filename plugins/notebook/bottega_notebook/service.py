@@ -324,7 +324,7 @@ class Notebooks:
             found = (await session.exec(query)).first()
         if found is not None:
             try:
-                await SshDoor.of(self._platform).open()
+                await SshDoor.of(self._platform).open(self._platform)
             except Unavailable as e:
                 log.error("notebooks are not opened over SSH", reason=e.message)
 
@@ -333,7 +333,7 @@ class Notebooks:
     async def _serve_ssh(self, key_pairs: Sequence[str]) -> None:
         """Raises Unavailable where key pairs would open nothing."""
         if key_pairs:
-            await SshDoor.of(self._platform).open()
+            await SshDoor.of(self._platform).open(self._platform)
 
     async def _request_workload(self, tx: Transaction, instance: Instance) -> None:
         # Always for its owner: who starts the notebook of another must not lend it rights of their own.

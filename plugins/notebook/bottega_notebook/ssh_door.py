@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 class SshDoor:
     """One for each platform; `close` it when that stops."""
 
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
-        self._settings: NotebookSettings = platform.settings
+    def __init__(self, settings: NotebookSettings) -> None:
+        # Not the platform: what is kept by it must not keep it, or none would ever be forgotten.
+        self._settings = settings
+        self._url = ""
         self._acceptor: SSHAcceptor | None = None
         self._opening = asyncio.Lock()
 
@@ -38,7 +39,7 @@ class SshDoor:
         """The same one for every hook of this plugin."""
         plugins = platform.shared.plugins
         if plugins not in _DOORS:
-            _DOORS[plugins] = cls(platform)
+            _DOORS[plugins] = cls(platform.settings)
         return _DOORS[plugins]
 
     @property
@@ -46,10 +47,10 @@ class SshDoor:
         """Host and port as users know them; None while it is not served."""
         if self._acceptor is None:
             return None
-        host = self._settings.ssh_public_host or urlsplit(self._platform.url).hostname or "127.0.0.1"
+        host = self._settings.ssh_public_host or urlsplit(self._url).hostname or "127.0.0.1"
         return host, self._acceptor.get_port()
 
-    async def open(self) -> None:
+    async def open(self, platform: Platform) -> None:
         """Serve SSH, if that is not done yet. Raises Unavailable where it cannot be."""
         async with self._opening:
             if self._acceptor is not None:
@@ -58,7 +59,8 @@ class SshDoor:
                 raise Unavailable("SSH is not installed here (pip install 'bottega[notebook]')")
             from bottega_notebook.ssh_gate import listen
 
-            folder = private_directory(self._platform.data_dir / "notebook")
+            self._url = platform.url
+            folder = private_directory(platform.data_dir / "notebook")
             port = self._settings.ssh_port or choose_port(folder / "ssh_port")
             host_key = folder / "ssh_host_key"
             if not host_key.exists():
@@ -66,7 +68,7 @@ class SshDoor:
                 write_private(host_key, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
             # Connections must know nothing of the call that was the first to need this.
             opening = asyncio.get_running_loop().create_task(
-                listen(self._platform, self._settings.ssh_host, port, host_key), context=Context()
+                listen(platform, self._settings.ssh_host, port, host_key), context=Context()
             )
             try:
                 self._acceptor = await opening

@@ -75,3 +75,4 @@ async def running(platform: Platform) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
     finally:
         mine.client.close()
+        _parts.pop(platform.shared.plugins, None)  # they know the platform, and would keep it for ever
