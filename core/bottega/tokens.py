@@ -236,7 +236,7 @@ class Tokens:
             claims.get("pol"),
             agency_id,
             claims["jti"],
-            int(claims["exp"] * 1000),
+            round(claims["exp"] * 1000),
             round(claims["iat"] * 1000),
             tuple(claims.get("par", ())),
             claims.get("key"),
