@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import fastapi.dependencies.models
 from sqlmodel import col, select
 
 from bottega import logs
@@ -91,6 +92,7 @@ class RunningPlatform:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(60)
             assert not self._thread.is_alive(), f"the platform did not stop within 60 s; it waits in:\n{self._waits()}"
+            _forget_functions()
 
     def _waits(self) -> str:
         """Where the tasks of the platform are."""
@@ -150,6 +152,13 @@ class RunningPlatform:
             await tx.session.flush()
             issued = await identity.create_access_key(tx, root.id)
         return Tenant(self, account.id, project.id, root.id, name, issued.access_key, issued.secret_key)
+
+
+def _forget_functions() -> None:
+    """Empty FastAPI's memory of the thousands of functions it saw last: each keeps the platform it was made for."""
+    for one in vars(fastapi.dependencies.models).values():
+        if hasattr(one, "cache_clear"):
+            one.cache_clear()
 
 
 @dataclass
