@@ -28,6 +28,33 @@ class Lesson:
     seed: int
     report: Callable[[float], None]
 
+    def answers(
+        self,
+        find: Callable[[Any], tuple[Sequence[Annotation], float]],
+        accuracy: float | None,
+        method: str,
+        *,
+        begun: float = 0.5,
+    ) -> Answers:
+        """Ask `find` about each unlabeled sample: its annotations and how uncertain they are; tell how far that is.
+
+        :param begun: the part of the work that is done before, 0 to 1.
+        """
+        found: list[Sequence[Annotation]] = []
+        doubts: list[float] = []
+        every = max(1, len(self.unlabeled) // 100)
+        for number, one in enumerate(self.unlabeled):
+            annotations, doubt = find(one)
+            found.append(annotations)
+            doubts.append(doubt)
+            if number % every == 0:
+                self.report(begun + (1 - begun) * number / len(self.unlabeled))
+        return Answers(found, doubts, accuracy, method)
+
+    def nothing(self, why: str, accuracy: float | None = None) -> Answers:
+        """No annotation for any sample, and why."""
+        return Answers([[] for _ in self.unlabeled], [1.0] * len(self.unlabeled), accuracy, why)
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -44,30 +44,24 @@ class ImageSegmentationLearner:
         return {**opened.whole.figures(), **figures(opened, [_box(mask) for _, mask in _areas(said, opened)])}
 
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.areas import Painter, measured
 
         known = [_areas(some, one) for some, one in zip(lesson.annotations, lesson.labeled, strict=True)]
         # A picture of which an area lies in a file of its own would teach that nothing is there.
         able = [n for n, some in enumerate(known) if some and not any(map(_in_file, lesson.annotations[n]))]
         if not able:
-            nothing: list[list[Annotation]] = [[] for _ in lesson.unlabeled]
-            return Answers(
-                nothing, [1.0] * len(nothing), None, "no labeled area to learn from: masks in files are not read"
-            )
+            return lesson.nothing("no labeled area to learn from: masks in files are not read")
         scenes, areas = [lesson.labeled[n] for n in able], [known[n] for n in able]
         accuracy = measured(scenes[:_MEASURED], areas[:_MEASURED], lesson.seed)
         lesson.report(0.2)
         painter = Painter(scenes, areas, lesson.seed)
         polygons = all(SHAPE in (a.property or {}) for n in able for a in lesson.annotations[n])
-        suggestions, doubts = [], []
-        for number, one in enumerate(lesson.unlabeled):
+
+        def find(one: Scene) -> tuple[list[Annotation], float]:
             found, doubt = painter.find(one)
-            suggestions.append([_annotation(area, one, lesson.annotation_type, polygons) for area in found])
-            doubts.append(doubt)
-            if number % 20 == 0:
-                lesson.report(0.4 + 0.6 * number / len(lesson.unlabeled))
-        return Answers(suggestions, doubts, accuracy, "pixels by color and texture; common by joint area")
+            return [_annotation(area, one, lesson.annotation_type, polygons) for area in found], doubt
+
+        return lesson.answers(find, accuracy, "pixels by color and texture; common by joint area", begun=0.4)
 
 
 def _in_file(one: Annotation) -> bool:

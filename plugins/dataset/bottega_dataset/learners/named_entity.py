@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
-from bottega_dataset.learners.classification import ACTIVE_LEARNING, missing_library
-from bottega_dataset.learners.text import TextLearner, text_of
-from bottega_dataset.sample import Annotation, SampleRecord
+from bottega_dataset.learners.classification import ACTIVE_LEARNING
+from bottega_dataset.learners.text import InText
+from bottega_dataset.sample import Annotation
 
 if TYPE_CHECKING:
     from bottega_dataset.learner import Answers, Learner, Lesson
@@ -18,26 +18,13 @@ _LEAST = 0.3
 """Less certain entities are not suggested."""
 
 
-class NamedEntityLearner:
+class NamedEntityLearner(InText):
     id = "learner-named-entity"
     dataset_types = frozenset({101})
     minimum_labels = 1
     minimum_samples = 5
 
-    def missing(self) -> str:
-        return missing_library("sklearn")
-
-    def open(self, record: SampleRecord, data: bytes) -> str:
-        return text_of(record, data)
-
-    def features(self, opened: Sequence[str], backbone: str | None) -> Any:
-        return TextLearner().features(opened, backbone)
-
-    def figures(self, opened: str, said: Sequence[Annotation]) -> Mapping[str, float]:
-        return {}
-
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.entities import Entity, Tagger, measured
 
         known = [
@@ -47,14 +34,12 @@ class NamedEntityLearner:
         f1 = measured(lesson.labeled, known, lesson.seed)
         lesson.report(0.5)
         tagger = Tagger(lesson.labeled, known, lesson.seed)
-        suggestions, doubts = [], []
-        for number, text in enumerate(lesson.unlabeled):
+
+        def find(text: str) -> tuple[list[Annotation], float]:
             found, doubt = tagger.find(text)
-            suggestions.append([_annotation(one, lesson.annotation_type) for one in found if one.confidence >= _LEAST])
-            doubts.append(doubt)
-            if number % 500 == 0:
-                lesson.report(0.5 + 0.5 * number / len(lesson.unlabeled))
-        return Answers(suggestions, doubts, f1, "words and their neighbors; F1 of whole entities")
+            return [_annotation(one, lesson.annotation_type) for one in found if one.confidence >= _LEAST], doubt
+
+        return lesson.answers(find, f1, "words and their neighbors; F1 of whole entities")
 
 
 def _annotation(one: Any, kind: str) -> Annotation:

@@ -43,24 +43,20 @@ class ObjectDetectionLearner:
         return {**opened.whole.figures(), **figures(opened, [box for _, box in _boxes(said, opened.scale)])}
 
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.boxes import Detector, measured
 
         known = [_boxes(some, one.scale) for some, one in zip(lesson.annotations, lesson.labeled, strict=True)]
         if not any(known):
-            found: list[list[Annotation]] = [[] for _ in lesson.unlabeled]
-            return Answers(found, [1.0] * len(found), None, "no labeled box to learn from")
+            return lesson.nothing("no labeled box to learn from")
         f1 = measured(lesson.labeled[:_MEASURED], known[:_MEASURED], lesson.seed)
         lesson.report(0.2)
         detector = Detector(lesson.labeled, known, lesson.seed)
-        suggestions, doubts = [], []
-        for number, one in enumerate(lesson.unlabeled):
+
+        def find(one: Scene) -> tuple[list[Annotation], float]:
             objects, doubt = detector.find(one)
-            suggestions.append([_annotation(o, one.scale, lesson.annotation_type) for o in objects])
-            doubts.append(doubt)
-            if number % 20 == 0:
-                lesson.report(0.4 + 0.6 * number / len(lesson.unlabeled))
-        return Answers(suggestions, doubts, f1, "windows of the sizes of labeled boxes; F1 of boxes")
+            return [_annotation(o, one.scale, lesson.annotation_type) for o in objects], doubt
+
+        return lesson.answers(find, f1, "windows of the sizes of labeled boxes; F1 of boxes", begun=0.4)
 
 
 def _boxes(said: Sequence[Annotation], scale: float) -> list[tuple[str, list[float]]]:

@@ -50,27 +50,21 @@ class SpeechContentLearner:
     def suggest(self, lesson: Lesson) -> Answers:
         import numpy as np
 
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.transcripts import Listener
 
         texts = [str((some[0].property or {}).get(CONTENT, "")).strip() for some in lesson.annotations]
         listener = Listener(np.stack([one.sequence for one in lesson.labeled]), texts, lesson.seed)
         if not listener.closed:
-            nothing: list[list[Annotation]] = [[] for _ in lesson.unlabeled]
-            method = (
-                "none: no two labeled sounds that say the same were found to be alike, and words are not known here"
-            )
-            return Answers(nothing, [1.0] * len(nothing), listener.accuracy, method)
+            why = "none: no two labeled sounds that say the same were found to be alike, and words are not known here"
+            return lesson.nothing(why, listener.accuracy)
         lesson.report(0.3)
-        suggestions, doubts = [], []
-        for number, one in enumerate(lesson.unlabeled):
+
+        def find(one: Heard) -> tuple[list[Annotation], float]:
             heard = listener.hear(one.sequence)
-            suggestions.append([_annotation(heard, lesson.annotation_type)] if heard.text else [])
-            doubts.append(1.0 - heard.confidence)
-            if number % 100 == 0:
-                lesson.report(0.3 + 0.7 * number / len(lesson.unlabeled))
+            return [_annotation(heard, lesson.annotation_type)] if heard.text else [], 1.0 - heard.confidence
+
         method = "nearest labeled sound by time warping; nothing where none is near; right of all held out"
-        return Answers(suggestions, doubts, listener.accuracy, method)
+        return lesson.answers(find, listener.accuracy, method, begun=0.3)
 
 
 def _annotation(heard: Any, kind: str) -> Annotation:

@@ -54,7 +54,6 @@ class SpeechSegmentationLearner:
         return {}
 
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.intervals import Spotter, measured
         from bottega_dataset.learning.sounds import STEP_S
 
@@ -63,15 +62,13 @@ class SpeechSegmentationLearner:
         f1 = measured(heard[:_MEASURED], known[:_MEASURED], STEP_S, lesson.seed)
         lesson.report(0.3)
         spotter = Spotter(heard, known, STEP_S, lesson.seed)
-        suggestions, doubts = [], []
-        for number, one in enumerate(lesson.unlabeled):
+
+        def find(one: Heard) -> tuple[list[Annotation], float]:
             found, doubt = spotter.find(one.moments)
-            suggestions.append([_annotation(stretch, lesson.annotation_type) for stretch in found])
-            doubts.append(doubt)
-            if number % 20 == 0:
-                lesson.report(0.5 + 0.5 * number / len(lesson.unlabeled))
+            return [_annotation(stretch, lesson.annotation_type) for stretch in found], doubt
+
         method = "cepstrum and loudness of moments; F1 of stretches; what is said is not written down"
-        return Answers(suggestions, doubts, f1, method)
+        return lesson.answers(find, f1, method)
 
 
 def _stretches(said: Sequence[Annotation]) -> list[Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bottega.hookspecs import hookimpl
-from bottega_dataset.learners.classification import Classification
-from bottega_dataset.sample import BadSample, SampleRecord
+from bottega_dataset.learners.classification import Classification, missing_library
+from bottega_dataset.sample import Annotation, BadSample, SampleRecord
 
 if TYPE_CHECKING:
     from bottega_dataset.learner import Learner
@@ -44,6 +44,22 @@ class TextLearner(Classification):
             except ValueError:  # of texts without a word, such as "!!!"
                 continue
         return hstack(parts).tocsr() if parts else _lengths(opened)
+
+
+class InText:
+    """What learners share that look for places in texts."""
+
+    def missing(self) -> str:
+        return missing_library("sklearn")
+
+    def open(self, record: SampleRecord, data: bytes) -> str:
+        return text_of(record, data)
+
+    def features(self, opened: Sequence[str], backbone: str | None) -> Any:
+        return TextLearner().features(opened, backbone)
+
+    def figures(self, opened: str, said: Sequence[Annotation]) -> Mapping[str, float]:
+        return {}
 
 
 def vectorizers() -> tuple[Any, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
-from bottega_dataset.learners.classification import ACTIVE_LEARNING, missing_library
-from bottega_dataset.learners.text import TextLearner, text_of
-from bottega_dataset.sample import FROM, TO, Annotation, SampleRecord
+from bottega_dataset.learners.classification import ACTIVE_LEARNING
+from bottega_dataset.learners.text import InText
+from bottega_dataset.sample import FROM, TO, Annotation
 from bottega_dataset.types.text import END, ENTITY, START, TRIPLET
 
 if TYPE_CHECKING:
@@ -19,44 +19,28 @@ _LEAST = 0.3
 """Less certain entities are not suggested."""
 
 
-class TextTripletLearner:
+class TextTripletLearner(InText):
     id = "learner-text-triplet"
     dataset_types = frozenset({102})
     minimum_labels = 2
     """A label of entities and one of relations."""
     minimum_samples = 5
 
-    def missing(self) -> str:
-        return missing_library("sklearn")
-
-    def open(self, record: SampleRecord, data: bytes) -> str:
-        return text_of(record, data)
-
-    def features(self, opened: Sequence[str], backbone: str | None) -> Any:
-        return TextLearner().features(opened, backbone)
-
-    def figures(self, opened: str, said: Sequence[Annotation]) -> Mapping[str, float]:
-        return {}
-
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.relations import Reader, measured
 
         known = [_known(some) for some in lesson.annotations]
         if not any(some.entities for some in known):
-            nothing: list[list[Annotation]] = [[] for _ in lesson.unlabeled]
-            return Answers(nothing, [1.0] * len(nothing), None, "no labeled entity to learn from")
+            return lesson.nothing("no labeled entity to learn from")
         f1 = measured(lesson.labeled, known, lesson.seed, _LEAST)
         lesson.report(0.5)
         reader = Reader(lesson.labeled, known, lesson.seed)
-        suggestions, doubts = [], []
-        for number, text in enumerate(lesson.unlabeled):
+
+        def find(text: str) -> tuple[list[Annotation], float]:
             found = reader.read(text, _LEAST)
-            suggestions.append(_annotations(found))
-            doubts.append(found.doubt)
-            if number % 500 == 0:
-                lesson.report(0.5 + 0.5 * number / len(lesson.unlabeled))
-        return Answers(suggestions, doubts, f1, "words, and what stands between entities; F1 of whole triplets")
+            return _annotations(found), found.doubt
+
+        return lesson.answers(find, f1, "words, and what stands between entities; F1 of whole triplets")
 
 
 def _known(said: Sequence[Annotation]) -> Known:

@@ -44,7 +44,6 @@ class VideoLearner:
         return opened.middle.figures()
 
     def suggest(self, lesson: Lesson) -> Answers:
-        from bottega_dataset.learner import Answers
         from bottega_dataset.learning.intervals import Spotter, measured
         from bottega_dataset.learning.videos import STEP_S
 
@@ -52,22 +51,17 @@ class VideoLearner:
         # Of a video where only frames are labeled nobody said that nothing happens in it.
         able = [n for n, some in enumerate(known) if some]
         if not able:
-            nothing: list[list[Annotation]] = [[] for _ in lesson.unlabeled]
-            return Answers(
-                nothing, [1.0] * len(nothing), None, "no labeled interval to learn from: frames are not learned"
-            )
+            return lesson.nothing("no labeled interval to learn from: frames are not learned")
         seen, intervals = [lesson.labeled[n].moments for n in able], [known[n] for n in able]
         f1 = measured(seen[:_MEASURED], intervals[:_MEASURED], STEP_S, lesson.seed)
         lesson.report(0.3)
         spotter = Spotter(seen, intervals, STEP_S, lesson.seed)
-        suggestions, doubts = [], []
-        for number, one in enumerate(lesson.unlabeled):
+
+        def find(one: Clip) -> tuple[list[Annotation], float]:
             found, doubt = spotter.find(one.moments)
-            suggestions.append([_annotation(interval) for interval in found])
-            doubts.append(doubt)
-            if number % 20 == 0:
-                lesson.report(0.5 + 0.5 * number / len(lesson.unlabeled))
-        return Answers(suggestions, doubts, f1, "colors, texture and motion of moments; F1 of intervals")
+            return [_annotation(interval) for interval in found], doubt
+
+        return lesson.answers(find, f1, "colors, texture and motion of moments; F1 of intervals")
 
 
 def _intervals(said: Sequence[Annotation]) -> list[Any]:
