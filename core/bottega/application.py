@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from bottega import preflight, routes
+from bottega import routes
 from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
 from bottega.gateway import Public, Requirement, checks_of
@@ -60,7 +60,6 @@ def build(runtime: Runtime) -> ASGIApp:
     runtime.platform.shared.planners = [
         planner for planners in runtime.platform.extensions("bottega_plans") for planner in planners
     ]
-    join(app.router, preflight.router(runtime.platform))
     taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from bottega import permission_commands
 from bottega.cli_support import OPTIONS, as_text, connect, console, errors, moment, note, show
 from bottega.client import ApiFailure, Unreachable
 from bottega.errors import BottegaError, ConfigError, NotFound, is_full_disk
@@ -29,7 +28,6 @@ cli = typer.Typer(
 events = typer.Typer(no_args_is_help=True, help="Follow events, and care for those no handler could process.")
 dead = typer.Typer(no_args_is_help=True, help="Events a handler could not process.")
 cli.add_typer(events, name="events")
-permission_commands.add_to(cli)
 cli.add_typer(secrets, name="secrets")
 events.add_typer(dead, name="dead")
 _EXPECTED = (ApiFailure, Unreachable, BottegaError, OSError, json.JSONDecodeError)

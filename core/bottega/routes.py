@@ -1,4 +1,4 @@
-"""The core's own routes: health, plugins, permissions, resources and lineage, events and their credentials."""
+"""The core's own routes: health, plugins, resources and lineage, events and their credentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlmodel import col, select
 
-from bottega import event_routes, permission_routes, secret_routes, workload_routes
+from bottega import event_routes, secret_routes, workload_routes
 from bottega.bus import DeadLetter
 from bottega.database import AsyncSession
 from bottega.entities import Group, GroupMember, LineageEdge, Resource
@@ -28,7 +28,6 @@ ACTIONS = (
     Action("bottega:plugin:list", "See which plugins there are and how they are"),
     Action("bottega:metrics:get", "Read the platform's own metrics"),
     Action("bottega:self:get", "See who one is"),
-    *permission_routes.ACTIONS,
     Action("bottega:resource:list", "List the things of a project and follow their lineage"),
     Action("bottega:flavor:list", "See the sizes of machine that are offered"),
     Action("bottega:deadLetter:list", "See events a handler could not process"),
@@ -49,7 +48,6 @@ def routers(runtime: Runtime) -> list[APIRouter]:
         _project(runtime),
         _dead_letters(runtime),
         event_routes.router(runtime.platform),
-        permission_routes.router(runtime.platform),
         workload_routes.router(runtime.platform),
         secret_routes.router(runtime.platform),
     ]

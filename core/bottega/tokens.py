@@ -206,7 +206,7 @@ class Tokens:
         token = self.issue(principal, expires_s, audience=FOR_SIGNING)
         claims = self.keys.verify(token)
         secret = self.keys.secret_of(token, claims["acc"], claims["jti"])
-        return TemporaryKey(temporary_access_key(claims["jti"]), secret, token, int(claims["exp"] * 1000))
+        return TemporaryKey(temporary_access_key(claims["jti"]), secret, token, round(claims["exp"] * 1000))
 
     async def temporary_key(self, access_key: str, security_token: str) -> tuple[Principal, str]:
         """Whose a temporary access key is, and its secret key. Raises InvalidToken, as `holder` does."""

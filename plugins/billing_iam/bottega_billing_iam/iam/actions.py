@@ -5,6 +5,8 @@ from __future__ import annotations
 from bottega.plugins import Action
 
 ACTIONS: tuple[Action, ...] = (
+    Action("bottega:permission:check", "Ask what oneself, or another user of the account, may do"),
+    Action("iam:permissions:explain", "Ask why another user may or may not do something, and who may"),
     Action("iam:tokens:create", "Log in with a password", "token", "createTokenByPwd"),
     Action("iam:tokens:validate", "See what a token is worth", "token", "validateToken"),
     Action("iam:tokens:revoke", "End a token before its time", "token", "revokeToken"),

@@ -81,7 +81,8 @@ def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[None]:
 
 @hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
-    from . import commands, workspace_commands
+    from . import commands, permission_commands, workspace_commands
 
     commands.add_to(cli)
+    permission_commands.add_to(cli)
     workspace_commands.add_to(cli)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from bottega.platform import Platform
-from bottega.routing import Router
+from bottega.routing import Router, join
 
+from . import permission_routes, preflight
 from .accounts import Accounts, Projects
 from .agencies import Agencies
 from .agency_routes import add_agency_routes
@@ -58,4 +59,4 @@ def router(platform: Platform) -> APIRouter:
     add_workspace_routes(router, platform, Workspaces(platform))
     add_authorization_routes(router, platform, Authorizations(platform))
     add_unsupported_routes(router)
-    return router
+    return join(router, permission_routes.router(platform), preflight.router(platform))

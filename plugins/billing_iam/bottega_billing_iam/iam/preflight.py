@@ -15,15 +15,16 @@ from bottega.entities import DEFAULT_WORKSPACE
 from bottega.errors import Forbidden, InArrears
 from bottega.gateway import Caller, requires
 from bottega.iam import Decision
-from bottega.permission_routes import CHECK
 from bottega.plans import Need, Plan, Planner
 from bottega.platform import Platform
 from bottega.routing import Router
 
+from .permission_routes import CHECK
+
 
 def router(platform: Platform) -> APIRouter:
     """A route for each creating request that a plugin of this installation foresees."""
-    routes = Router(tags=["core"])
+    routes = Router()
     for planner in platform.shared.planners:
         routes.add_api_route(f"{planner.path}/preflight", _route(planner), methods=["POST"])
     return routes

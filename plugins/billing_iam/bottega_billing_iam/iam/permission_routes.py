@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, IPvAnyAddress
 
-from bottega import explain
 from bottega.context import Principal
 from bottega.errors import Invalid
 from bottega.gateway import Caller, requires
-from bottega.plugins import Action
 from bottega.routing import Router
+
+from . import explain
 
 if TYPE_CHECKING:
     from bottega.platform import Platform
 
 CHECK, EXPLAIN = "bottega:permission:check", "iam:permissions:explain"
-ACTIONS = (
-    Action(CHECK, "Ask what oneself, or another user of the account, may do"),
-    Action(EXPLAIN, "Ask why another user may or may not do something, and who may"),
-)
 _ACTION = re.compile(r"[\w*-]+:[\w*-]+:[\w*-]+")
 
 
@@ -41,7 +37,7 @@ class PermissionQuestion(ActionQuestion):
 
 
 def router(platform: Platform) -> APIRouter:
-    router = Router(tags=["core"])
+    router = Router()
 
     async def put(body: ActionQuestion, caller: Caller, own: bool) -> explain.Question:
         if not _ACTION.fullmatch(body.action):
