@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -26,14 +27,25 @@ DEFAULT_CREDENTIALS = Path("bottega-data/credentials.json")
 
 
 class ApiFailure(Exception):
-    """The platform refused or failed. `status`, `error_code`, `message` and `request_id` say how."""
+    """The platform refused or failed. `status`, `error_code`, `message` and `request_id` say how.
 
-    def __init__(self, status: int, error_code: str, message: str, request_id: str) -> None:
+    `details` is what else the answer says, such as the ``conflicts`` of a change that was made from an old state.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error_code: str,
+        message: str,
+        request_id: str,
+        details: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__(f"{message} ({error_code}, request {request_id})")
         self.status = status
         self.error_code = error_code
         self.message = message
         self.request_id = request_id
+        self.details = details
 
 
 class Unreachable(Exception):
@@ -201,12 +213,14 @@ class Client:
 
 def failure(response: httpx.Response) -> ApiFailure:
     """The error an answer carries."""
+    details: dict[str, Any] = {}
     try:
         body = response.json()
         code, message = str(body["error_code"]), str(body["error_msg"])
+        details = {key: value for key, value in body.items() if key not in ("error_code", "error_msg")}
     except (ValueError, KeyError, TypeError):
         code, message = str(response.status_code), response.text[:500]
-    return ApiFailure(response.status_code, code, message, response.headers.get("X-Request-Id", ""))
+    return ApiFailure(response.status_code, code, message, response.headers.get("X-Request-Id", ""), details)
 
 
 def _body(response: httpx.Response) -> Any:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,19 @@ from bottega_dataset.labeling_client import Labeling
 from bottega_dataset.manifest import parse_line
 from bottega_dataset.sample import LABELED, UNLABELED, SampleRecord
 from bottega_dataset.transfer import Objects
+from bottega_dataset.versions_client import POLL_S, Progress, TaskFailed, Versions, wait
+
+__all__ = ["Datasets", "Progress", "TaskFailed"]
 
 _ALL = "/v2/{project_id}/datasets"
-_POLL_S, _SOON_S = 0.2, 0.02
 _FILES_AT_ONCE, _THREADS = 256, 16
 
-Progress = Callable[[dict[str, Any]], None]
-"""Called with the task as the API shows it, each time it was asked for."""
 
-
-class TaskFailed(Exception):
-    """Background work on a dataset failed; the message says why."""
-
-
-class Datasets:
+class Datasets(Versions):
     """The datasets of a project. A dataset is named by its name or its id."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        super().__init__(client)
         self.objects = Objects(client)
         self.labeling = Labeling(client, self._path)
 
@@ -80,6 +75,13 @@ class Datasets:
         answer: dict[str, Any] = self._client.post(_ALL, body)
         return answer
 
+    def modify(self, name: str, **changes: Any) -> None:
+        """Change a dataset; `changes` are fields of the API: ``dataset_name``, ``description``, ``watch``, ….
+
+        Labels to add, change and delete (``add_labels``, ``update_labels``, ``delete_labels``) change with it, or none.
+        """
+        self._client.put(self._path(name), changes)
+
     def delete(self, name: str) -> None:
         """Delete a dataset; its objects stay in storage."""
         self._client.delete(self._path(name))
@@ -99,13 +101,27 @@ class Datasets:
             if cursor is None:
                 return
 
-    def label(self, name: str, labels: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> None:
+    def label(
+        self,
+        name: str,
+        labels: Mapping[str, Sequence[str | Mapping[str, Any]]],
+        *,
+        revisions: Mapping[str, int] | None = None,
+    ) -> None:
         """Set the labels of samples: sample id → names, or labels as the API has them (``property``, …).
 
         Raises ApiFailure when one is not there; the others are set.
+
+        :param revisions: of samples, the ``revision`` that was seen. If one is another by now nothing is changed, and
+            the ApiFailure (409) has both states: ``details["conflicts"]``, ``current`` and ``yours``.
         """
+        seen = revisions or {}
         samples = [
-            {"sample_id": ident, "labels": [{"name": one} if isinstance(one, str) else dict(one) for one in some]}
+            {
+                "sample_id": ident,
+                "labels": [{"name": one} if isinstance(one, str) else dict(one) for one in some],
+                "revision": seen.get(ident),
+            }
             for ident, some in labels.items()
         ]
         body = {"samples": samples}
@@ -128,17 +144,25 @@ class Datasets:
         """
         where = self._path(name) + "/import-tasks"
         task = self._client.post(where, {"import_path": path, "import_type": import_type, **options})
-        return self._wait(f"{where}/{task['task_id']}", progress)
+        return wait(self._client, f"{where}/{task['task_id']}", progress)
 
     def import_file(self, name: str, file: Path, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
         """Import a manifest of this machine, as `import_from` one in storage; 8 MB at most, or with gzip so many."""
         where = self._path(name) + "/import-tasks"
         task = self._client.request("POST", where + "/manifest", params=options, content=file.read_bytes()).json()
-        return self._wait(f"{where}/{task['task_id']}", progress)
+        return wait(self._client, f"{where}/{task['task_id']}", progress)
 
     def wait_import(self, name: str, task_id: str, progress: Progress | None = None) -> dict[str, Any]:
         """Wait for an import that is under way. Raises TaskFailed."""
-        return self._wait(f"{self._path(name)}/import-tasks/{task_id}", progress)
+        return wait(self._client, f"{self._path(name)}/import-tasks/{task_id}", progress)
+
+    def imports(self, name: str) -> Iterator[dict[str, Any]]:
+        """The imports there were, the newest first."""
+        return self._client.pages(self._path(name) + "/import-tasks", "import_tasks")
+
+    def exports(self, name: str) -> Iterator[dict[str, Any]]:
+        """The exports there were, the newest first."""
+        return self._client.pages(self._path(name) + "/export-tasks", "export_tasks")
 
     def problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
         """What an import left out: `place`, `reason`, `text`."""
@@ -175,7 +199,7 @@ class Datasets:
                 return task
             if task["status"] in (2, 5):
                 raise TaskFailed(task["error_msg"] or "the task was stopped")
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
 
     def suggestions(self, name: str, *, sort_by: str = "sample", **filters: Any) -> Iterator[dict[str, Any]]:
         """The samples automatic labeling has labeled and nobody has confirmed: `labels` with their `score`.
@@ -235,78 +259,6 @@ class Datasets:
         answer = self._client.put(f"{self._path(name)}/tasks/{task_id}/groups/{group}/labels", body)
         return int(answer["annotated_sample_count"])
 
-    def publish(
-        self,
-        name: str,
-        version_name: str | None = None,
-        *,
-        train_ratio: float = 1.0,
-        seed: int = 0,
-        timeout_s: float = 600,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Publish a version, wait until it is there, and return it. Raises TaskFailed."""
-        where = self._path(name) + "/versions"
-        body = {"train_evaluate_sample_ratio": f"{train_ratio:.4f}", "seed": seed, **options}
-        version_id = self._client.post(where, body | ({"version_name": version_name} if version_name else {}))
-        deadline = time.monotonic() + timeout_s
-        while True:
-            version: dict[str, Any] = self._client.get(f"{where}/{version_id['version_id']}")
-            if version["status"] == 1:
-                return version
-            if version["status"] == 4:
-                raise TaskFailed(f"version {version['version_name']} was not published: {version['message']}")
-            if time.monotonic() > deadline:
-                raise TaskFailed(f"version {version['version_name']} was not there within {timeout_s:g} s")
-            time.sleep(_POLL_S)
-
-    def versions(self, name: str) -> Iterator[dict[str, Any]]:
-        """The newest first."""
-        return self._client.pages(self._path(name) + "/versions", "versions")
-
-    def version(self, name: str, version_name: str | None = None) -> dict[str, Any]:
-        """The version of that name, or the current one. Raises ApiFailure (404)."""
-        for version in self.versions(name):
-            if version["version_name"] == version_name or (version_name is None and version["is_current"]):
-                return version
-        wanted = f"version '{version_name}'" if version_name else "published version"
-        raise ApiFailure(404, "ModelArts.0104", f"dataset '{name}' has no {wanted}", "")
-
-    def roll_back(self, name: str, version_name: str, *, progress: Progress | None = None) -> dict[str, Any]:
-        """Set the labels of all samples back to those of a version, wait, and return the finished task.
-
-        ``change_id`` is what `labeling.undo_change` takes back, ``missing_sample_count`` how many samples of the
-        version are not in the dataset any more (`rollback_problems`). Raises TaskFailed; then nothing was changed.
-        """
-        where = f"{self._path(name)}/versions/{self.version(name, version_name)['version_id']}/rollback"
-        task = self._client.post(where, {})
-        return self._wait(f"{self._path(name)}/rollback-tasks/{task['task_id']}", progress)
-
-    def rollback_problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
-        """The samples of the version that were not in the dataset any more."""
-        return self._client.pages(f"{self._path(name)}/rollback-tasks/{task_id}/problems", "problems")
-
-    def compare(
-        self,
-        name: str,
-        version_name: str | None = None,
-        base_version_name: str | None = None,
-        *,
-        change: str | None = None,
-    ) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
-        """What is different in a version (by default the current one) from another (the one before it).
-
-        The counts of samples and the labels that changed; and the samples, each with its labels in both versions.
-
-        :param change: ``added``, ``removed`` or ``modified``: only such samples.
-        """
-        query: dict[str, Any] = {"version_id": self.version(name, version_name)["version_id"], "change": change}
-        if base_version_name:
-            query["base_version_id"] = self.version(name, base_version_name)["version_id"]
-        where = self._path(name) + "/versions/compare"
-        found = self._client.get(where, query | {"limit": 1})
-        return found, self._client.pages(where, "samples", query)
-
     def export(
         self,
         name: str,
@@ -327,7 +279,7 @@ class Datasets:
         params = {"clear_hard_property": not keep_hard, **options.pop("export_params", {})}
         body = {"path": path, "annotation_format": format, "export_params": params, **options}
         task = self._client.post(where, body)
-        return self._wait(f"{where}/{task['task_id']}", progress)
+        return wait(self._client, f"{where}/{task['task_id']}", progress)
 
     def export_to_dataset(
         self,
@@ -337,12 +289,13 @@ class Datasets:
         *,
         data_path: str = "",
         version: str | None = None,
+        timeout_s: float = 600,
         **params: Any,
     ) -> dict[str, Any]:
         """Make a new dataset of samples of this one, wait until it is whole, and return it. Raises TaskFailed.
 
         :param data_path: an empty folder the objects are copied to; without one both datasets share them.
-        :param version: also publish a version of this name.
+        :param version: also publish a version of this name; `timeout_s` bounds the wait for it.
         :param params: further fields of the API's ``export_params``, such as ``samples=[…]``.
         """
         wanted = {
@@ -353,7 +306,10 @@ class Datasets:
             **params,
         }
         task = self.export(name, data_path, export_params=wanted)
-        answer: dict[str, Any] = self._client.get(f"{_ALL}/{task['new_dataset_id']}")
+        made = f"{_ALL}/{task['new_dataset_id']}"
+        for one in self._client.get(made + "/versions")["versions"] if version else ():
+            self._published(f"{made}/versions/{one['version_id']}", timeout_s)
+        answer: dict[str, Any] = self._client.get(made)
         return answer
 
     def export_problems(self, name: str, task_id: str) -> Iterator[dict[str, Any]]:
@@ -398,21 +354,6 @@ class Datasets:
             for record in some:
                 own = {a.loc: files[a.loc] for a in record.annotations if a.loc in files}
                 yield kinds[record.annotations[0].type].expanded(record, own) if own else record
-
-    def _wait(self, path: str, progress: Progress | None) -> dict[str, Any]:
-        began = time.monotonic()
-        while True:
-            task: dict[str, Any] = self._client.get(path)
-            if progress:
-                progress(task)
-            if task["status"] in ("COMPLETED", "SUCCESSED"):
-                return task
-            if task["status"] == "FAILED":
-                raise TaskFailed(task["error_msg"])
-            if task["status"] == "STOPPED":
-                raise TaskFailed("it was stopped")
-            # What has taken long may take long: the end is noticed soon in proportion.
-            time.sleep(min(_POLL_S, max(_SOON_S, (time.monotonic() - began) / 10)))
 
     def _path(self, name: str) -> str:
         return f"{_ALL}/{self._one(name)['dataset_id']}"

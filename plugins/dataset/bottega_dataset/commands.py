@@ -10,17 +10,19 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bottega.cli_support import OPTIONS, connect, console, errors, note, show
-from bottega_dataset import labeling_commands
-from bottega_dataset.client import Datasets, TaskFailed
+from bottega.cli_support import OPTIONS, connect, console, note, show
+from bottega_dataset import labeling_commands, version_commands
+from bottega_dataset.client import Datasets
 from bottega_dataset.client import Progress as Follow
+from bottega_dataset.labeling_commands import Where, conditions_of
 from bottega_dataset.sample import LABELED
 from bottega_dataset.team.commands import team_tasks
+from bottega_dataset.version_commands import failing, waiting
 
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: samples, labels, versions.")
 datasets.add_typer(team_tasks, name="team-tasks")
 labeling_commands.add_to(datasets)
-_SHOWN = 50
+version_commands.add_to(datasets)
 _TYPES = {"image": 0, "text": 100}
 _COLUMNS = {
     "dataset_name": "name",
@@ -80,6 +82,21 @@ def create(
     show(service.get(name), _COLUMNS)
 
 
+@datasets.command("modify")
+def modify(
+    name: str,
+    new_name: Annotated[str | None, typer.Option("--name", help="Its name from now on.")] = None,
+    description: Annotated[str | None, typer.Option(help="Its description from now on.")] = None,
+) -> None:
+    """Give a dataset another name or description."""
+    if new_name is None and description is None:
+        raise typer.BadParameter("say what to change: --name or --description")
+    service = Datasets(connect())
+    changes = {"dataset_name": new_name, "description": description}
+    service.modify(name, **{key: value for key, value in changes.items() if value is not None})
+    show(_named(service.get(new_name or name)), [*_COLUMNS, "description"])
+
+
 @datasets.command("show")
 def show_dataset(
     name: str,
@@ -113,6 +130,10 @@ def import_samples(
     format: Annotated[str | None, typer.Option(help="coco, yolo, label-studio, cvat, voc, csv, parquet, …")] = None,
     labels: Annotated[bool, typer.Option(help="Take the labels over too.")] = True,
     hard_only: Annotated[bool, typer.Option(help="Hard examples only.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only what bears this label; several times: one of them.")
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Nothing that bears this label.")] = None,
     stop: Annotated[bool, typer.Option(help="Stop at the first thing that breaks a rule.")] = False,
 ) -> None:
     """Import samples; what is there already is not imported again."""
@@ -123,13 +144,54 @@ def import_samples(
         "difficult_only": hard_only,
         "on_error": "stop" if stop else "continue",
     }
+    chosen = {"included_labels": only or [], "excluded_labels": without or []}
     with _following(f"import {path}") as follow:
         if "://" not in path and Path(path).is_file():
-            task = service.import_file(name, Path(path), progress=follow, **options)
+            task = service.import_file(name, Path(path), progress=follow, **options, **chosen)
         else:
+            options |= {key: [{"name": one} for one in names] for key, names in chosen.items()}
             kind = format or ("manifest" if is_manifest else "dir")
             task = service.import_from(name, path, import_type=kind, progress=follow, **options)
     _report(service, name, task)
+
+
+@datasets.command("imports")
+def list_imports(name: str) -> None:
+    """List the imports of a dataset, the newest first."""
+    columns = {
+        "import_path": "path",
+        "status": "status",
+        "imported_sample_count": "samples",
+        "problem_count": "left out",
+        "create_time": "created",
+        "task_id": "id",
+    }
+    show(list(Datasets(connect()).imports(name)), columns)
+
+
+@datasets.command("exports")
+def list_exports(name: str) -> None:
+    """List the exports of a dataset, the newest first."""
+    columns = {
+        "path": "path",
+        "annotation_format": "format",
+        "status": "status",
+        "finished_sample_count": "samples",
+        "problem_count": "not carried",
+        "create_time": "created",
+        "task_id": "id",
+    }
+    show(list(Datasets(connect()).exports(name)), columns)
+
+
+@datasets.command("problems")
+def list_problems(name: str, task: Annotated[str, typer.Argument(help="Id of an import or export.")]) -> None:
+    """List all that an import left out or an export could not carry, where and why."""
+    service = Datasets(connect())
+    if any(one["task_id"] == task for one in service.imports(name)):
+        show(list(service.problems(name, task)), ["place", "reason", "text"])
+    else:
+        show(list(service.export_problems(name, task)), ["place", "reason"])
 
 
 @datasets.command("label")
@@ -153,77 +215,6 @@ def label_samples(
     note(f"{len(wanted)} samples labeled")
 
 
-@datasets.command("publish")
-def publish(
-    name: str,
-    version: Annotated[str | None, typer.Option(help="Name of the version (default: V001, V002, …).")] = None,
-    train: Annotated[float, typer.Option(min=0, max=1, help="Part of each label that is for training.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Decides which samples the split takes.")] = 0,
-) -> None:
-    """Publish a version."""
-    with _waiting(f"publish {name}"):
-        shown = Datasets(connect()).publish(name, version, train_ratio=train, seed=seed)
-    show(shown, ["version_name", "version_id", "total_sample_count", "annotated_sample_count", "manifest_path"])
-
-
-@datasets.command("compare")
-def compare(
-    name: str,
-    version: Annotated[str | None, typer.Argument(help="Name of a version (default: the current one).")] = None,
-    base: Annotated[
-        str | None, typer.Argument(help="The version to compare it with (default: the one before).")
-    ] = None,
-    change: Annotated[str | None, typer.Option(help="Only added, removed or modified samples.")] = None,
-) -> None:
-    """Show what is different between two versions: samples, and their labels in both."""
-    found, samples = Datasets(connect()).compare(name, version, base, change=change)
-    counts = ("add_sample_count", "deleted_sample_count", "modified_sample_count")
-    if OPTIONS.as_json:
-        show({k: v for k, v in found.items() if k != "samples"} | {"samples": list(samples)})
-        return
-    added, removed, modified = (found[key] for key in counts)
-    names = f"{found['base_version_name']} to {found['version_name']}"
-    note(f"{names}: {added} samples added, {removed} removed, {modified} modified")
-    if found["labels"]:
-        show(found["labels"], ["name", "change", "base_sample_count", "sample_count"], title="labels")
-    some = [
-        row | {side: ", ".join(one["name"] for one in row[side]) for side in ("base_labels", "labels")}
-        for row, _ in zip(samples, range(_SHOWN), strict=False)
-    ]
-    if some:
-        columns = ["sample_id", "change", "base_labels", "labels", "source"]
-        show(some, columns, title=f"samples (at most {_SHOWN})")
-
-
-@datasets.command("versions")
-def list_versions(name: str) -> None:
-    """List the versions of a dataset, the newest first."""
-    columns = {
-        "version_name": "name",
-        "is_current": "current",
-        "status": "status",
-        "total_sample_count": "samples",
-        "annotated_sample_count": "labeled",
-        "create_time": "created",
-        "manifest_path": "manifest",
-        "version_id": "id",
-    }
-    show(list(Datasets(connect()).versions(name)), columns)
-
-
-@datasets.command("rollback")
-def rollback(name: str, version: Annotated[str, typer.Argument(help="Name of a version.")]) -> None:
-    """Set the labels of all samples back to those of a version; `bottega datasets undo` takes it back."""
-    service = Datasets(connect())
-    with _waiting(f"rollback {name}"):
-        task = service.roll_back(name, version)
-    columns = ["changed_sample_count", "unchanged_sample_count", "missing_sample_count", "other_sample_count"]
-    show(task, [*columns, "change_id"])
-    if task["missing_sample_count"] and not OPTIONS.as_json:
-        rows = [row for row, _ in zip(service.rollback_problems(name, task["task_id"]), range(20), strict=False)]
-        show(rows, ["place", "text"], title="not in the dataset any more (the first 20)")
-
-
 @datasets.command("export")
 def export(
     name: str,
@@ -231,6 +222,7 @@ def export(
     version: Annotated[str | None, typer.Option(help="Name of a version (default: the dataset as it is).")] = None,
     format: Annotated[str | None, typer.Option(help="coco, yolo, label-studio, … (default: a manifest).")] = None,
     labeled: Annotated[bool, typer.Option("--labeled", help="Labeled samples only.")] = False,
+    where: Where = None,
     images: Annotated[bool, typer.Option(help="Copy the objects too (formats other than manifest).")] = True,
     train: Annotated[float | None, typer.Option(min=0, max=1, help="Part of each label for training.")] = None,
 ) -> None:
@@ -239,8 +231,10 @@ def export(
     options: dict[str, Any] = {"export_type": 0 if labeled else 2, "export_images": images}
     if version:
         options["version_id"] = service.version(name, version)["version_id"]
+    params: dict[str, Any] = {"search_conditions": conditions_of(where)}
     if train is not None:
-        options["export_params"] = {"ratio_sample_usage": True, "train_sample_ratio": f"{train:.4f}"}
+        params |= {"ratio_sample_usage": True, "train_sample_ratio": f"{train:.4f}"}
+    options["export_params"] = params
     with _following(f"export {name}") as follow:
         task = service.export(name, path, format=format, progress=follow, **options)
     show(task, ["export_path" if format else "manifest_path", "finished_sample_count", "left_out_sample_count"])
@@ -259,8 +253,8 @@ def copy(
     version: Annotated[str | None, typer.Option(help="Also publish a version of this name.")] = None,
 ) -> None:
     """Make a new dataset of the samples of another, with its labels."""
-    state = {"sample_state": LABELED} if labeled else {}
-    with _waiting(f"copy {name}"):
+    state: dict[str, Any] = {"sample_state": LABELED} if labeled else {}
+    with waiting(f"copy {name}"):
         made = Datasets(connect()).export_to_dataset(name, new, output, data_path=input, version=version, **state)
     show(made, _COLUMNS)
 
@@ -309,7 +303,7 @@ def _columns() -> tuple[Any, ...]:
 def _following(what: str) -> Iterator[Follow]:
     """A bar that follows a task by the answers of the API."""
     with (
-        _failing(),
+        failing(),
         Progress(*_columns(), TextColumn("{task.fields[count]}"), console=console, disable=OPTIONS.as_json) as bar,
     ):
         shown = bar.add_task(what, total=100, count="")
@@ -319,22 +313,3 @@ def _following(what: str) -> Iterator[Follow]:
             bar.update(shown, completed=task["progress"], count=f"{count} samples")
 
         yield follow
-
-
-@contextmanager
-def _waiting(what: str) -> Iterator[None]:
-    with (
-        _failing(),
-        Progress(TextColumn(what), BarColumn(), TimeElapsedColumn(), console=console, disable=OPTIONS.as_json) as bar,
-    ):
-        bar.add_task(what, total=None)
-        yield
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    try:
-        yield
-    except TaskFailed as e:
-        errors.print(str(e), style="red", markup=False)
-        raise typer.Exit(1) from e

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bottega.client import Client
+from bottega.client import ApiFailure, Client
 
 _ALL = "/v2/{project_id}/datasets"
 _POLL_S = 0.2
@@ -109,9 +109,25 @@ class Labeling:
         answer: dict[str, Any] = self._client.post(self._path(name) + "/samples/batch-update", body)
         return answer
 
-    def delete(self, name: str, samples: Sequence[str], *, with_objects: bool = False) -> int:
-        """Take samples out of the dataset. Returns how many there were."""
-        body = {"samples": list(samples), "delete_source": with_objects}
+    def delete(
+        self,
+        name: str,
+        samples: Sequence[str] = (),
+        *,
+        conditions: Sequence[Mapping[str, Any]] | None = None,
+        with_objects: bool = False,
+        **more: Any,
+    ) -> int:
+        """Take samples, or all that one of `conditions` fits, out of the dataset. Returns how many there were.
+
+        `more` are further fields of the API: ``sample_state``, ``filter_id``.
+        """
+        body = {
+            "samples": list(samples),
+            "search_conditions": None if conditions is None else list(conditions),
+            "delete_source": with_objects,
+            **more,
+        }
         return int(self._client.post(self._path(name) + "/samples/delete", body)["deleted_sample_count"])
 
     def history(self, name: str, sample_id: str) -> Iterator[dict[str, Any]]:
@@ -163,19 +179,52 @@ class Labeling:
         found: list[dict[str, Any]] = self._client.get(self._path(name) + "/filters", {"limit": 1000})["filters"]
         return found
 
+    def filter(self, name: str, filter_name: str) -> dict[str, Any]:
+        """The saved filter of that name. Raises ApiFailure (404)."""
+        for one in self.filters(name):
+            if one["name"] == filter_name:
+                return one
+        raise ApiFailure(404, "ModelArts.0104", f"the dataset has no filter '{filter_name}'", "")
+
+    def delete_filter(self, name: str, filter_name: str) -> None:
+        self._client.delete(f"{self._path(name)}/filters/{self.filter(name, filter_name)['filter_id']}")
+
     def labels(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._client.get(self._path(name) + "/labels")["labels"]
         return found
 
-    def add_label(self, name: str, label: str, **properties: str) -> None:
-        """`properties` are ``color``, ``shortcut``, ``default_shape``, ``from_type``, ``to_type``."""
-        prop = {f"@modelarts:{key}": value for key, value in properties.items() if value}
-        self._client.post(self._path(name) + "/labels", {"labels": [{"name": label, "property": prop}]})
+    def add_label(
+        self,
+        name: str,
+        label: str,
+        *,
+        attributes: Sequence[Mapping[str, Any]] = (),
+        label_type: int | None = None,
+        **properties: str,
+    ) -> None:
+        """`properties` are ``color``, ``shortcut``, ``default_shape``, ``from_type``, ``to_type``.
 
-    def change_label(self, name: str, label: str, **properties: str) -> None:
-        """Give a label other properties, or (``rename_to``) another name, on all samples at once."""
-        body = {f"@modelarts:{key}": value for key, value in properties.items()}
-        self._client.put(f"{self._path(name)}/labels/{label}", body)
+        :param attributes: what annotations may say beside their label, as the API has them: ``{"name": "age"}`` for any
+            text, ``{"name": "coat", "type": "select", "values": [{"value": "white"}]}`` for one of some.
+        :param label_type: where the dataset has labels of several types (relations 102, entities 103).
+        """
+        prop = {key: value for key, value in properties.items() if value}
+        self._client.post(self._path(name) + "/labels", _label(label, prop, attributes, label_type))
+
+    def change_label(
+        self,
+        name: str,
+        label: str,
+        *,
+        attributes: Sequence[Mapping[str, Any]] | None = None,
+        label_type: int | None = None,
+        **properties: str,
+    ) -> None:
+        """Give a label other properties, or (``rename_to``) another name, on all samples at once.
+
+        An empty property is removed. `attributes` replace all the label has.
+        """
+        self._client.put(self._path(name) + "/labels", _label(label, properties, attributes, label_type))
 
     def delete_label(self, name: str, label: str, *, with_samples: bool = False, with_objects: bool = False) -> None:
         """Take a label off all samples; if asked, the samples that bear only it are deleted, or their objects too."""
@@ -211,6 +260,18 @@ class Labeling:
 
     def _path(self, name: str) -> str:
         return self._path_of(name) + "/data-annotations"
+
+
+def _label(
+    name: str,
+    properties: Mapping[str, str],
+    attributes: Sequence[Mapping[str, Any]] | None,
+    label_type: int | None,
+) -> dict[str, Any]:
+    """The body of a request about one label."""
+    prop = {f"@modelarts:{key}": value for key, value in properties.items()}
+    said = {"attributes": None if attributes is None else [*attributes], "type": label_type}
+    return {"labels": [{"name": name, "property": prop, **said}]}
 
 
 def _batches(files: Iterable[Path]) -> Iterator[list[Path]]:

@@ -1,4 +1,4 @@
-"""``bottega datasets upload|search|edit|history|undo|similar|sync|migrate`` and ``bottega datasets labels``."""
+"""``bottega datasets upload|search|annotate|edit|history|undo|…`` and ``bottega datasets labels``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bottega_dataset.labeling_client import Labeling, SyncFailed
 labels = typer.Typer(no_args_is_help=True, help="The labels of a dataset.")
 _SAMPLE = {"sample_id": "id", "sample": "sample", "label_names": "labels", "usage": "usage"}
 _Samples = Annotated[list[str] | None, typer.Argument(help="Sample ids.")]
-_Where = Annotated[
+Where = Annotated[
     str | None,
     typer.Option("--where", help='Search conditions as JSON: {"sample_name": "cat", "hard": "1"}, or a list of them.'),
 ]
@@ -27,12 +27,16 @@ def add_to(datasets: typer.Typer) -> None:
     for name, command in (
         ("upload", upload),
         ("search", search),
+        ("filters", filters),
+        ("annotate", annotate),
         ("edit", edit),
+        ("delete-samples", delete_samples),
         ("history", history),
         ("undo", undo),
         ("similar", similar),
         ("sync", sync),
         ("migrate", migrate),
+        ("migrations", migrations),
     ):
         datasets.command(name)(command)
     datasets.add_typer(labels, name="labels")
@@ -59,36 +63,81 @@ def upload(
 
 def search(
     name: str,
-    where: _Where = None,
+    where: Where = None,
     unlabeled: Annotated[bool, typer.Option(help="Only samples without labels.")] = False,
     filter: Annotated[str | None, typer.Option(help="The name of a saved filter.")] = None,
     save: Annotated[str | None, typer.Option(help="Keep the conditions as a filter of this name.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
 ) -> None:
     """Find samples."""
-    service, conditions = _service(), _conditions(where)
+    service, conditions = _service(), conditions_of(where)
     state = "__NONE__" if unlabeled else None
     if save:
         service.save_filter(name, save, conditions, state=state)
-    ident = None
-    if filter:
-        ident = next((one["filter_id"] for one in service.filters(name) if one["name"] == filter), None)
-        if ident is None:
-            raise typer.BadParameter(f"the dataset has no filter '{filter}'", param_hint="--filter")
+    ident = service.filter(name, filter)["filter_id"] if filter else None
     found = service.search(name, conditions, state=state, filter_id=ident)
     _show_samples([row for row, _ in zip(found, range(limit), strict=False)])
+
+
+def filters(
+    name: str, delete: Annotated[str | None, typer.Option(help="The name of a filter that is to go.")] = None
+) -> None:
+    """List the saved filters of a dataset; or delete one."""
+    service = _service()
+    if delete:
+        service.delete_filter(name, delete)
+    rows = service.filters(name)
+    show(rows, {"name": "name", "sample_state": "state", "search_conditions": "conditions", "created_by": "by"})
+
+
+def annotate(
+    name: str,
+    file: Annotated[typer.FileText, typer.Argument(help="JSON lines, or - for what is piped in.")],
+) -> None:
+    """Set labels with all that types know of: shapes, spans, times.
+
+    A line: {"sample_id": "…", "labels": [{"name": "cat", "property": {"@modelarts:shape": "bndbox", …}}]}. With the
+    "revision" that `search` shows, nothing is changed where somebody was quicker. One call, all or nothing.
+    """
+    try:
+        lines = [json.loads(line) for line in file if line.strip()]
+        wanted = {one["sample_id"]: one["labels"] for one in lines}
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+        raise typer.BadParameter(f'each line must be {{"sample_id": …, "labels": […]}}: {e}', param_hint="FILE") from e
+    revisions = {one["sample_id"]: one["revision"] for one in lines if "revision" in one}
+    Datasets(connect()).label(name, wanted, revisions=revisions)
+    note(f"{len(wanted)} samples labeled")
+
+
+def delete_samples(
+    name: str,
+    sample: _Samples = None,
+    where: Where = None,
+    filter: Annotated[str | None, typer.Option(help="All that a saved filter finds.")] = None,
+    with_objects: Annotated[bool, typer.Option(help="Also their objects in storage: for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Take samples out of a dataset: those named, or all that fit; `undo` brings them back unless the objects went."""
+    service = _service()
+    more = {"filter_id": service.filter(name, filter)["filter_id"]} if filter else {}
+    if not yes:
+        which = f"{len(sample)} samples" if sample else "all samples that fit"
+        typer.confirm(f"delete {which} of {name}{' with their objects' if with_objects else ''}?", abort=True)
+    conditions = conditions_of(where) if where else None
+    number = service.delete(name, sample or (), conditions=conditions, with_objects=with_objects, **more)
+    note(f"{number} samples deleted")
 
 
 def edit(
     name: str,
     sample: _Samples = None,
-    where: _Where = None,
+    where: Where = None,
     add: Annotated[list[str] | None, typer.Option(help="A label to put on.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="A label to take off.")] = None,
     usage: Annotated[str | None, typer.Option(help="TRAIN, EVAL, TEST, INFERENCE, or empty.")] = None,
 ) -> None:
     """Put labels on many samples, or take them off: those named, or all that fit."""
-    conditions = _conditions(where) if where else None
+    conditions = conditions_of(where) if where else None
     answer = _service().edit(
         name, sample or (), conditions=conditions, add=add or (), remove=remove or (), sample_usage=usage
     )
@@ -165,6 +214,11 @@ def migrate(
         raise typer.Exit(1)
 
 
+def migrations() -> None:
+    """List what became of labeling jobs of the old data management, the newest first."""
+    show(list(_service().migrations()), ["name", "status", "dataset_id", "error_msg"])
+
+
 @labels.command("list")
 def list_labels(name: str) -> None:
     """List a dataset's labels, and how many samples bear them."""
@@ -172,15 +226,47 @@ def list_labels(name: str) -> None:
     show(rows, {"name": "label", "sample_count": "samples", "count": "times", "property": "property"})
 
 
+_Color = Annotated[str | None, typer.Option(help="Such as #FFFFF0; empty: none.")]
+_Shortcut = Annotated[str | None, typer.Option(help="One letter or digit; empty: none.")]
+_Shape = Annotated[str | None, typer.Option(help="What it is drawn as: bndbox, polygon, circle, line, point, …")]
+_Attributes = Annotated[
+    list[str] | None,
+    typer.Option("--attribute", help="What may be said beside it: age (any text) or coat=white,black (one of these)."),
+]
+_Type = Annotated[int | None, typer.Option("--type", help="Of triplets: 102 a relation, 103 an entity.")]
+
+
 @labels.command("add")
 def add_label(
     name: str,
     label: str,
-    color: Annotated[str, typer.Option(help="Such as #FFFFF0.")] = "",
-    shortcut: Annotated[str, typer.Option(help="One letter or digit.")] = "",
+    color: _Color = None,
+    shortcut: _Shortcut = None,
+    shape: _Shape = None,
+    attribute: _Attributes = None,
+    type: _Type = None,
+    joins: Annotated[tuple[str, str] | None, typer.Option(help="Of a relation: the labels it joins.")] = None,
 ) -> None:
     """Add a label."""
-    _service().add_label(name, label, color=color, shortcut=shortcut)
+    given = _properties(color, shortcut, shape)
+    if joins:
+        given |= {"from_type": joins[0], "to_type": joins[1]}
+    _service().add_label(name, label, attributes=_attributes(attribute) or (), label_type=type, **given)
+
+
+@labels.command("change")
+def change_label(
+    name: str,
+    label: str,
+    color: _Color = None,
+    shortcut: _Shortcut = None,
+    shape: _Shape = None,
+    attribute: _Attributes = None,
+    type: _Type = None,
+) -> None:
+    """Give a label another color, shortcut or shape, or other attributes in place of those it has."""
+    given = _properties(color, shortcut, shape)
+    _service().change_label(name, label, attributes=_attributes(attribute), label_type=type, **given)
 
 
 @labels.command("rename")
@@ -200,11 +286,26 @@ def delete_label(
     _service().delete_label(name, label, with_samples=with_samples, with_objects=with_objects)
 
 
+def _properties(color: str | None, shortcut: str | None, shape: str | None) -> dict[str, str]:
+    given = {"color": color, "shortcut": shortcut, "default_shape": shape}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _attributes(given: list[str] | None) -> list[dict[str, Any]] | None:
+    """``age``, ``coat=white,black``: attributes as the API has them."""
+    found: list[dict[str, Any]] = []
+    for one in given or ():
+        attribute, equals, values = one.partition("=")
+        of_some = {"type": "select", "values": [{"value": value} for value in values.split(",")]}
+        found.append({"name": attribute, **(of_some if equals else {"type": "text"})})
+    return None if given is None else found
+
+
 def _service() -> Labeling:
     return Datasets(connect()).labeling
 
 
-def _conditions(text: str | None) -> list[dict[str, Any]]:
+def conditions_of(text: str | None) -> list[dict[str, Any]]:
     if not text:
         return []
     try:

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from bottega.cli_support import OPTIONS
 from bottega.client import Client
 from bottega.entities import Agency, Authorization, Policy, PolicyGrant
 from bottega.identity import ALL_USERS
 from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets
+from bottega_dataset.commands import datasets as commands
+from bottega_dataset.team.commands import teams
 
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Cli:
+    """``bottega datasets`` and ``bottega teams`` as somebody types them."""
+
+    def __init__(self) -> None:
+        self._app = typer.Typer()
+        self._app.add_typer(commands, name="datasets")
+        self._app.add_typer(teams, name="teams")
+
+    def run(self, *words: str, group: str = "datasets", piped: str | None = None) -> Result:
+        return CliRunner().invoke(self._app, [group, *words], input=piped)
+
+    def json(self, *words: str, group: str = "datasets") -> Any:
+        result = self.run(*words, group=group)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def done(self, *words: str, group: str = "datasets", piped: str | None = None) -> None:
+        result = self.run(*words, group=group, piped=piped)
+        assert result.exit_code == 0, (result.output, result.exception)
+
+
+@pytest.fixture
+def cli(tenant: Tenant, tmp_path: Path) -> Iterator[Cli]:
+    file = tmp_path / "credentials.json"
+    keys = {"access_key": tenant.access_key, "secret_key": tenant.secret_key}
+    file.write_text(json.dumps({"url": tenant.running.url, "project_id": tenant.project_id, **keys}))
+    OPTIONS.credentials, OPTIONS.as_json = file, True
+    yield Cli()
+    OPTIONS.credentials, OPTIONS.as_json = None, False
 
 
 @pytest.fixture

@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from bottega.cli_support import OPTIONS
 from bottega.client import ApiFailure
 from bottega.testing import Tenant
-from bottega_dataset.commands import datasets as commands
 
-
-class Cli:
-    def __init__(self) -> None:
-        self._app = typer.Typer()
-        self._app.add_typer(commands, name="datasets")
-
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(self._app, ["datasets", *words])
-
-    def json(self, *words: str) -> Any:
-        result = self.run(*words)
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
-
-
-@pytest.fixture
-def cli(tenant: Tenant, tmp_path: Path) -> Iterator[Cli]:
-    file = tmp_path / "credentials.json"
-    keys = {"access_key": tenant.access_key, "secret_key": tenant.secret_key}
-    file.write_text(json.dumps({"url": tenant.running.url, "project_id": tenant.project_id, **keys}))
-    OPTIONS.credentials, OPTIONS.as_json = file, True
-    yield Cli()
-    OPTIONS.credentials, OPTIONS.as_json = None, False
+from .conftest import Cli
 
 
 def test_the_daily_work(cli: Cli, bucket: str, pictures: str, tmp_path: Path) -> None:

@@ -384,5 +384,7 @@ def test_from_the_command_line(
         run("processing-results", cleaned["task_id"], cleaned["latest_task_version_id"], "--outcome", "deleted")
     )
     assert [row["origin_source"] for row in rows] == [f"s3://{bucket}/pictures/dog/broken.png"]
+    run("delete-processing", looked["task_id"])
+    assert [one["task_id"] for one in json.loads(run("processing-tasks"))] == [cleaned["task_id"]]
     wrong = CliRunner().invoke(app, ["datasets", "process", animals, "clean", "-o", "Blurred:30"])
     assert (wrong.exit_code, "Rotate:angle_max=30" in wrong.output) == (2, True)

@@ -40,6 +40,7 @@ def add_to(datasets: typer.Typer) -> None:
         ("processing-tasks", tasks),
         ("processing-results", results),
         ("stop-processing", stop),
+        ("delete-processing", delete),
     ):
         datasets.command(name)(command)
 
@@ -187,6 +188,12 @@ def stop(task_id: str, version_id: str) -> None:
     """Stop a version of a processing task; nothing of its result remains in datasets."""
     Processing(connect()).stop(task_id, version_id)
     note("stopping")
+
+
+def delete(task_id: str) -> None:
+    """Delete a processing task with its versions; what they made stays."""
+    Processing(connect()).delete(task_id)
+    note("deleted")
 
 
 def _operators(given: Sequence[str]) -> dict[str, dict[str, Any]]:
