@@ -53,6 +53,10 @@ class Teams:
         made: dict[str, Any] = self._client.post(_ALL, {"workforce_name": name, "description": description})
         return made
 
+    def modify(self, team: str, **changes: str) -> None:
+        """Give a team another name or description: ``workforce_name``, ``description``."""
+        self._client.put(self._team(team), changes)
+
     def delete(self, team: str) -> None:
         self._client.delete(self._team(team))
 
@@ -70,6 +74,12 @@ class Teams:
     def remove(self, team: str, email: str) -> None:
         """Take a member out; what it has not labeled goes to others."""
         self._client.delete(f"{self._team(team)}/workers/{self.member(team, email)['worker_id']}")
+
+    def change_member(self, team: str, email: str, role: str | None = None, description: str | None = None) -> None:
+        """Give a member another role or description."""
+        worker = self.member(team, email)["worker_id"]
+        body = {"role": None if role is None else ROLES[role], "description": description}
+        self._client.put(f"{self._team(team)}/workers/{worker}", body)
 
     def reset_password(self, team: str, email: str) -> dict[str, Any]:
         """Give a member a new initial password, by e-mail or, where none is sent, in the answer."""
@@ -91,16 +101,57 @@ class Teams:
         found: dict[str, Any] = self._client.get(self._task(dataset, task), what)
         return found
 
-    def start_task(self, dataset: str, name: str, teams: Sequence[str], **options: Any) -> str:
+    def start_task(
+        self,
+        dataset: str,
+        name: str,
+        teams: Sequence[str],
+        *,
+        members: Mapping[str, float] | None = None,
+        agency: str | None = None,
+        **options: Any,
+    ) -> str:
         """Have a dataset's samples labeled by teams; returns the task's id once they are given out.
 
         `options` are further fields of the API, such as ``repetition=2``, ``sample_state="__NONE__"``,
         ``sample_conditions={"sample_name": "bird"}``, ``allocation={"method": "weight"}``.
+
+        :param members: addresses of those who take part, with their weights; all of the teams without it.
+        :param agency: the address of the team administrator who is to start the task (`begin`); it waits until then.
         """
-        config = {"workforces": [{"workforce_id": self.get(team)["workforce_id"]} for team in teams]}
+        config = self._config(teams, members) | {"agency": agency}
         where = self._tasks(dataset)
         body = {"task_name": name, "workforces_config": config, **options}
-        task_id: str = self._client.post(where, body)["task_id"]
+        return self._given_out(dataset, self._client.post(where, body)["task_id"])
+
+    def begin(
+        self, dataset: str, task: str, teams: Sequence[str] = (), members: Mapping[str, float] | None = None
+    ) -> str:
+        """Start a task that waits for it, with `teams` beside its own; returns its id once samples are given out."""
+        where = self._task(dataset, task)
+        started = self._client.post(where, {"workforces_config": self._config(teams, members)})
+        return self._given_out(dataset, started["task_id"])
+
+    def modify_task(self, dataset: str, task: str, **changes: Any) -> None:
+        """`changes` are fields of the API: ``task_name``, ``description``, ``workforces_config``."""
+        self._client.put(self._task(dataset, task), changes)
+
+    def _config(self, teams: Sequence[str], members: Mapping[str, float] | None) -> dict[str, Any]:
+        """The API's ``workforces_config``. Raises ApiFailure (404) for an address that is in none of the teams."""
+        chosen = []
+        left = {address.casefold() for address in members or ()}
+        for team in teams:
+            there = {one["email"].casefold() for one in self.members(team)} if members else set()
+            workers = [{"email": one, "weight": n} for one, n in (members or {}).items() if one.casefold() in there]
+            left -= there
+            if workers or not members:
+                chosen.append({"workforce_id": self.get(team)["workforce_id"], "workers": workers})
+        if left:
+            raise ApiFailure(404, "ModelArts.0104", f"'{min(left)}' is in none of these teams", "")
+        return {"workforces": chosen}
+
+    def _given_out(self, dataset: str, task_id: str) -> str:
+        where = self._tasks(dataset)
         while True:
             at_work = self._datasets.get(dataset)["exist_running_task"]
             if self._client.get(f"{where}/{task_id}")["status"] != STARTING:
@@ -115,6 +166,19 @@ class Teams:
     def samples(self, dataset: str, task: str, **filters: Any) -> Iterator[dict[str, Any]]:
         """What was said of the samples of a task; ``sample_state="__UNREVIEWED__"`` and the like."""
         return self._client.pages(self._task(dataset, task) + "/data-annotations/samples", "samples", filters)
+
+    def statistics(self, dataset: str, task: str, sample_state: str | None = None) -> dict[str, Any]:
+        """How many samples of a task are how far, and how often each label was given."""
+        where = self._task(dataset, task) + "/data-annotations/stats"
+        found: dict[str, Any] = self._client.get(where, {"sample_state": sample_state})
+        return found
+
+    def label(
+        self, dataset: str, task: str, email: str, wanted: Mapping[str, Sequence[str | Mapping[str, Any]]]
+    ) -> None:
+        """Set labels of a task's samples in the name of an annotator. Raises ApiFailure for one refused."""
+        body = {"email": email, "samples": _labeled(wanted)}
+        _check(self._client.put(self._task(dataset, task) + "/data-annotations/samples", body))
 
     def review(self, dataset: str, task: str, comments: Sequence[Mapping[str, Any]]) -> None:
         """Accept samples (`sample_id`, `accept`, `comment`, `score`) or send them back; all or none."""
@@ -139,6 +203,22 @@ class Teams:
         """End an acceptance; returns the task once what passed is in the dataset."""
         where = self._task(dataset, task)
         self._client.put(f"{where}/acceptance/status", {"action": action, "overwrite_last_result": overwrite})
+        return self._merged(dataset, where)
+
+    def report(self, dataset: str, task: str, acceptance_id: str) -> dict[str, Any]:
+        """What an acceptance came to, and all of the task's together."""
+        where = self._task(dataset, task) + "/acceptance/report"
+        found: dict[str, Any] = self._client.get(where, {"checking_task_id": acceptance_id})
+        return found
+
+    def synchronize(self, dataset: str, task: str, *, overwrite: bool = False) -> dict[str, Any]:
+        """Let accepted labels become the dataset's, for a task with ``auto_sync_dataset=False``; returns the task."""
+        where = self._task(dataset, task)
+        self._client.post(where + "/synchronize", {"overwrite_last_result": overwrite})
+        return self._merged(dataset, where)
+
+    def _merged(self, dataset: str, where: str) -> dict[str, Any]:
+        """The task, once its results are in the dataset."""
         while self._datasets.get(dataset)["exist_running_task"]:
             time.sleep(_POLL_S)
         shown: dict[str, Any] = self._client.get(where, {"sample_stats": True})
@@ -175,6 +255,14 @@ class LabelingConsole:
     def change_password(self, old: str, new: str) -> dict[str, Any]:
         return self._enter(self._call("PUT", "/password", {"old_password": old, "new_password": new}))
 
+    def forgotten(self, email: str) -> None:
+        """Have a code sent by e-mail with which `reset` sets a new password."""
+        self._call("POST", "/password/forgotten", {"email": email})
+
+    def reset(self, email: str, code: str, new: str) -> None:
+        """Set a new password with the code that was sent; then log in."""
+        self._call("POST", "/password/reset", {"email": email, "code": code, "new_password": new})
+
     def logout(self) -> None:
         self._call("POST", "/logout")
         self.http.headers.pop("X-Auth-Token", None)
@@ -195,18 +283,20 @@ class LabelingConsole:
         found: list[dict[str, Any]] = self._call("GET", f"/tasks/{task_id}/samples", **asked)["samples"]
         return found
 
+    def sample(self, task_id: str, sample_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("GET", f"/tasks/{task_id}/samples/{sample_id}")
+        return found
+
     def label(self, task_id: str, wanted: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> None:
         """Set the labels of samples by id: names, or labels with properties. Raises ApiFailure for one refused."""
-        body = [
-            {"sample_id": sample, "labels": [{"name": one} if isinstance(one, str) else dict(one) for one in labels]}
-            for sample, labels in wanted.items()
-        ]
-        for result in self._call("PUT", f"/tasks/{task_id}/samples", {"samples": body})["results"]:
-            if not result["success"]:
-                raise ApiFailure(409, result["error_code"], result["error_msg"], "")
+        _check(self._call("PUT", f"/tasks/{task_id}/samples", {"samples": _labeled(wanted)}))
 
     def review(self, task_id: str, comments: Sequence[Mapping[str, Any]]) -> None:
         self._call("POST", f"/tasks/{task_id}/review", {"comments": [*comments]})
+
+    def start(self, task_id: str, workforces: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Give out the samples of a task that names one as its agency; `workforces` of one's own team join it."""
+        self._call("POST", f"/tasks/{task_id}/start", {"workforces_config": {"workforces": [*workforces]}})
 
     def _enter(self, session: dict[str, Any]) -> dict[str, Any]:
         self.http.headers["X-Auth-Token"] = session["token"]
@@ -217,6 +307,20 @@ class LabelingConsole:
         if answer.is_error:
             raise failure(answer)
         return answer.json() if answer.content else None
+
+
+def _labeled(wanted: Mapping[str, Sequence[str | Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {"sample_id": sample, "labels": [{"name": one} if isinstance(one, str) else dict(one) for one in labels]}
+        for sample, labels in wanted.items()
+    ]
+
+
+def _check(answer: Mapping[str, Any]) -> None:
+    """Raises ApiFailure for the first sample that was refused."""
+    for result in answer["results"]:
+        if not result["success"]:
+            raise ApiFailure(409, result["error_code"], result["error_msg"], "")
 
 
 def _one(rows: Iterator[dict[str, Any]], keys: Sequence[str], wanted: str, what: str) -> dict[str, Any]:

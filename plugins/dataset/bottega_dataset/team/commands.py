@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from bottega.cli_support import OPTIONS, connect, note, show
+from bottega_dataset.labeling_commands import Where, conditions_of
 from bottega_dataset.team.client import CANCEL, PASS_ALL, PASS_REST, REJECT_ALL, REJECT_REST, ROLES, Teams
 
 teams = typer.Typer(no_args_is_help=True, help="Labeling teams: members by e-mail, without platform accounts.")
@@ -58,8 +60,7 @@ def invite(
     description: str = "",
 ) -> None:
     """Take people into a team; each is sent an invitation with a first password."""
-    if role not in ROLES:
-        raise typer.BadParameter(f"must be one of {', '.join(ROLES)}", param_hint="--role")
+    _check_role(role)
     made = Teams(connect()).invite(name, email, role, description)
     rows = [{"email": one, **row} for one, row in zip(email, made, strict=False)]
     columns = ["email", "worker_id"]
@@ -67,6 +68,34 @@ def invite(
         note("no mail server is set up: hand the passwords over yourself")
         columns.append("initial_password")
     show(rows, columns)
+
+
+@teams.command("modify")
+def modify_team(
+    name: str,
+    new_name: Annotated[str | None, typer.Option("--name", help="Its name from now on.")] = None,
+    description: Annotated[str | None, typer.Option(help="Its description from now on.")] = None,
+) -> None:
+    """Give a labeling team another name or description."""
+    service = Teams(connect())
+    service.modify(name, **_given(workforce_name=new_name, description=description))
+    show(service.get(new_name or name), _TEAM)
+
+
+@teams.command("change-member")
+def change_member(
+    name: str,
+    email: str,
+    role: Annotated[str | None, typer.Option(help="annotator, reviewer or administrator.")] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Give a member another role or description."""
+    if role is not None:
+        _check_role(role)
+    service = Teams(connect())
+    service.change_member(name, email, role, description)
+    changed = service.member(name, email)
+    show(changed if OPTIONS.as_json else _named(changed), _MEMBER)
 
 
 @teams.command("remove")
@@ -111,21 +140,117 @@ def create_task(
     name: str,
     team: Annotated[list[str], typer.Option(help="Who labels; may be given several times.")],
     unlabeled: Annotated[bool, typer.Option(help="Only samples without labels.")] = False,
+    where: Where = None,
     persons: Annotated[int, typer.Option(min=1, help="How many label each sample, to compare them.")] = 1,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these take part: anna@example.com, or with a weight anna@example.com=2."),
+    ] = None,
+    of_label: Annotated[
+        list[str] | None, typer.Option(help="Whose samples of a label are: cat=anna@example.com,ben@example.com.")
+    ] = None,
+    agency: Annotated[str | None, typer.Option(help="The team administrator who is to start it.")] = None,
     new_data: Annotated[bool, typer.Option(help="Samples that come later join.")] = False,
+    suggestions: Annotated[bool, typer.Option(help="Show annotators what auto-labeling suggests.")] = False,
+    write: Annotated[bool, typer.Option(help="What is accepted becomes the dataset's by itself.")] = True,
+    seed: int = 0,
 ) -> None:
-    """Have samples labeled by teams."""
-    options: dict[str, Any] = {"repetition": persons, "synchronize_data": new_data}
-    if unlabeled:
-        options["sample_state"] = "__NONE__"
+    """Have samples labeled by teams: given out evenly, by weight, or by label."""
+    options: dict[str, Any] = {
+        "repetition": persons,
+        "sample_state": "__NONE__" if unlabeled else None,
+        "sample_conditions": conditions_of(where),
+        "synchronize_data": new_data,
+        "synchronize_auto_labeling_data": suggestions,
+        "auto_sync_dataset": write,
+        "seed": seed,
+    }
+    members = _weights(member) if member else None
+    if of_label:
+        parts = [one.partition("=") for one in of_label]
+        options["allocation"] = {"method": "label", "labels": {label: to.split(",") for label, _, to in parts}}
+    elif member and any("=" in one for one in member):
+        options["allocation"] = {"method": "weight"}
     service = Teams(connect())
-    _show(service, dataset, service.start_task(dataset, name, team, **options))
+    _show(service, dataset, service.start_task(dataset, name, team, members=members, agency=agency, **options))
+
+
+@team_tasks.command("start")
+def start_task(dataset: str, task: str) -> None:
+    """Start a task that waits for its team administrator."""
+    service = Teams(connect())
+    _show(service, dataset, service.begin(dataset, task))
+
+
+@team_tasks.command("modify")
+def modify_task(
+    dataset: str,
+    task: str,
+    new_name: Annotated[str | None, typer.Option("--name", help="Its name from now on.")] = None,
+    description: Annotated[str | None, typer.Option(help="Its description from now on.")] = None,
+) -> None:
+    """Give a team labeling task another name or description."""
+    service = Teams(connect())
+    service.modify_task(dataset, task, **_given(task_name=new_name, description=description))
+    _show(service, dataset, new_name or task)
 
 
 @team_tasks.command("show")
 def show_task(dataset: str, task: str) -> None:
     """Show how far a team labeling task and each of its members is."""
     _show(Teams(connect()), dataset, task)
+
+
+@team_tasks.command("samples")
+def list_samples(
+    dataset: str,
+    task: str,
+    state: Annotated[
+        str | None, typer.Option(help="none, unreviewed, rejected, reviewed, uncheck, accepted, workforce_sampled, …")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+) -> None:
+    """Show what was said of the samples of a team labeling task."""
+    asked = {"sample_state": f"__{state.upper()}__"} if state else {}
+    found = Teams(connect()).samples(dataset, task, **asked)
+    rows = [_sample(row) for row, _ in zip(found, range(limit), strict=False)]
+    columns = {"sample_id": "id", "text_or_name": "sample", "label_names": "labels", "worker_id": "by"}
+    show(rows, columns)
+
+
+_Samples = Annotated[list[str], typer.Argument(help="Sample ids.")]
+_Reject = Annotated[bool, typer.Option("--reject", help="Send them back to who labeled them.")]
+_Comment = Annotated[str, typer.Option(help="What is to be done better.")]
+_Score = Annotated[str | None, typer.Option(help="A to D.")]
+_By = Annotated[str | None, typer.Option("--by", help="Of samples several label: whose answer (id of the member).")]
+
+
+@team_tasks.command("review")
+def review(
+    dataset: str,
+    task: str,
+    sample: _Samples,
+    reject: _Reject = False,
+    comment: _Comment = "",
+    score: _Score = None,
+    by: _By = None,
+) -> None:
+    """Accept what annotators say of samples, or send it back."""
+    Teams(connect()).review(dataset, task, _comments(sample, not reject, comment, score, by))
+
+
+@team_tasks.command("check")
+def check(
+    dataset: str,
+    task: str,
+    sample: _Samples,
+    reject: _Reject = False,
+    comment: _Comment = "",
+    score: _Score = None,
+    by: _By = None,
+) -> None:
+    """Say of samples an acceptance drew whether they pass."""
+    Teams(connect()).check(dataset, task, _comments(sample, not reject, comment, score, by))
 
 
 @team_tasks.command("agreement")
@@ -165,6 +290,18 @@ def accept(
         raise typer.BadParameter(f"must be one of {', '.join(_ACTIONS)}", param_hint="--action")
     service = Teams(connect())
     service.accept(dataset, task, _ACTIONS[action], overwrite=overwrite)
+    _show(service, dataset, task)
+
+
+@team_tasks.command("write")
+def write_results(
+    dataset: str,
+    task: str,
+    overwrite: Annotated[bool, typer.Option(help="Also where the dataset's labels changed meanwhile.")] = False,
+) -> None:
+    """Let accepted labels become the dataset's, for a task that does not do so by itself (`create --no-write`)."""
+    service = Teams(connect())
+    service.synchronize(dataset, task, overwrite=overwrite)
     _show(service, dataset, task)
 
 
@@ -210,6 +347,38 @@ def _show(service: Teams, dataset: str, task: str) -> None:
             "pass_rate": "pass rate",
         },
     )
+
+
+def _comments(
+    samples: Sequence[str], accept: bool, comment: str, score: str | None, by: str | None
+) -> list[dict[str, Any]]:
+    said = {"accept": accept, "comment": comment, "score": score, "worker_id": by}
+    return [{"sample_id": one, **said} for one in samples]
+
+
+def _weights(given: Sequence[str]) -> dict[str, float]:
+    """``anna@example.com=2``: members with their weights, 1 where none is said."""
+    found = {}
+    for one in given:
+        address, _, weight = one.partition("=")
+        try:
+            found[address] = float(weight or 1)
+        except ValueError as e:
+            raise typer.BadParameter(f"'{weight}' is no weight", param_hint="--member") from e
+    return found
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise typer.BadParameter(f"must be one of {', '.join(ROLES)}", param_hint="--role")
+
+
+def _given(**changes: str | None) -> dict[str, str]:
+    """What was asked to change. Raises BadParameter when that is nothing."""
+    found = {key: value for key, value in changes.items() if value is not None}
+    if not found:
+        raise typer.BadParameter("say what to change: --name or --description")
+    return found
 
 
 def _state(row: dict[str, Any]) -> dict[str, Any]:
