@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
+from typing import Any
+
+_NUMBER = re.compile("[0-9]{1,3}")
 
 
 class Reason(IntEnum):
@@ -68,3 +72,9 @@ TEXTS: dict[int, tuple[str, str]] = {
     Reason.BOX_CLARITY: (_SHIFT.format("clarity in boxes"), _MORE_LIKE_IT),
     Reason.BOX_STACKING: (_SHIFT.format("overlap of boxes"), _MORE_LIKE_IT),
 }
+
+
+def numbers(given: Any) -> list[int]:
+    """The reasons of a sample or a label: a list of numbers, or a text of them with hyphens between (``3-20-21``)."""
+    some = given.split("-") if isinstance(given, str) else given if isinstance(given, list) else []
+    return [int(one) for one in some if _NUMBER.fullmatch(str(one))]

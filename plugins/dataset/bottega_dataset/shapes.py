@@ -151,8 +151,7 @@ def _status(importing: bool, releasing: bool, synchronizing: bool) -> int:
 def sample(row: Sample, annotations: Sequence[Annotation], kind: DatasetType) -> dict[str, Any]:
     text = row.source.removeprefix(CONTENT) if row.source.startswith(CONTENT) else None
     properties = (row.extra or {}).get("property") or {}
-    given = properties.get("@modelarts:hard_reasons")
-    reasons = given if isinstance(given, list) else []
+    reasons = hard_reasons.numbers(properties.get("@modelarts:hard_reasons"))
     answer: dict[str, Any] = {
         "sample_id": bytes(row.sample_id).hex(),
         "sample_name": row.name,
@@ -166,7 +165,7 @@ def sample(row: Sample, annotations: Sequence[Annotation], kind: DatasetType) ->
         "usage": row.usage or "",
         "labels": [label(one, kind, index) for index, one in enumerate(annotations)],
         "metadata": {HARD: 1.0 if row.hard else 0.0, **properties},
-        "hard_details": {str(reason): hard_detail(reason) for reason in reasons if isinstance(reason, int)},
+        "hard_details": {str(reason): hard_detail(reason) for reason in reasons},
         "deletion_reasons": [],
         "sub_sample_url": None,
         "revision": row.revision,

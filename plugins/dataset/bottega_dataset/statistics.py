@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, func, select, text
 from sqlmodel import col
 
 from bottega.database import AsyncSession
-from bottega_dataset import counting, labels, shapes
+from bottega_dataset import counting, hard_reasons, labels, shapes
 from bottega_dataset.entities import AnnotationRow, Dataset, DatasetChange, Sample, Suggestion
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.labeling import states_by_key
@@ -107,8 +107,7 @@ async def _hard(session: AsyncSession, where: ColumnElement[bool]) -> tuple[int,
     if number:
         query = select(_SAMPLE.c.extra).where(*mine, _SAMPLE.c.extra.is_not(None)).limit(_LOOKED_AT)
         for extra in (await connection.execute(query)).scalars():
-            given = (extra.get("property") or {}).get(HARD_REASONS) or []
-            reasons.update(int(one) for one in given if str(one).isdecimal())
+            reasons.update(hard_reasons.numbers((extra.get("property") or {}).get(HARD_REASONS)))
     return number, reasons
 
 

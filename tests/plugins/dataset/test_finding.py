@@ -173,6 +173,19 @@ def test_what_there_is_to_search_by(client: Client, found: Callable[..., str], o
     assert sum(metrics["added"].values()) == 6
 
 
+@pytest.mark.parametrize("given", ["3-20", [3, 20], ["3", 20, "x", 10**9]])
+def test_why_samples_are_hard_is_counted_however_it_is_written(
+    client: Client, found: Callable[..., str], one: One, given: Any
+) -> None:
+    path = one("found") + "/data-annotations"
+    (sample, *_) = client.get(path + "/samples")["samples"]
+    said = {"@modelarts:hard": 1, "@modelarts:hard_reasons": given}
+    client.post(path + "/samples/batch-update", {"samples": [sample["sample_id"]], "metadata": said})
+    stats = client.get(path + "/stats")["hard_detail_stats"]
+    assert {reason: one["key"] for reason, one in stats.items()} == {"3": 1, "20": 1}
+    assert set(client.get(f"{path}/samples/{sample['sample_id']}")["hard_details"]) == {"3", "20"}
+
+
 def picture(shade: int, tilt: int = 0) -> bytes:
     from PIL import Image
 
