@@ -11,13 +11,13 @@ from sqlmodel import col, func, select
 from bottega.database import AsyncSession
 from bottega.errors import Conflict, NotFound
 from bottega.urn import new_id
-from bottega_dataset import restoring, samples
+from bottega_dataset import labels, restoring, samples
 from bottega_dataset.entities import Dataset, DatasetChange, Revision, Sample
 from bottega_dataset.extension_points import DatasetType
 from bottega_dataset.labeling import Author, Change, Outcome, Stale, State, apply, states, states_by_key
 from bottega_dataset.manifest import read_annotation
 
-DELETED_LABEL, DELETED_SAMPLES = "delete-label", "delete-samples"
+DELETED_LABEL, DELETED_SAMPLES, RENAME = "delete-label", "delete-samples", "rename"
 
 
 async def undo(
@@ -59,14 +59,15 @@ async def undo_change(
 
     :param partial: leave out samples that were changed again meanwhile. Else the whole raises Stale for them.
 
-    Deleted labels and samples are put back. Raises NotFound; Conflict for a rename, and for what kept nothing.
+    Deleted labels and samples are put back, renamed labels get their names back. Raises NotFound; Conflict for what
+    kept nothing, and where another label has the name by now.
     """
     await samples.lock(session, dataset)
     fact = await session.get(DatasetChange, change_id)
     if fact is None or fact.dataset_key != dataset.key:
         raise NotFound(f"the dataset has no change '{change_id}'")
-    if fact.cause == "rename":
-        raise Conflict("a rename is taken back by renaming the label again")
+    if fact.cause == RENAME:
+        return await _renamed_back(session, dataset, fact, author)
     if fact.cause in (DELETED_LABEL, DELETED_SAMPLES):
         return await restoring.restore(session, dataset, kind, fact, author, partial=partial)
     query = select(Revision).where(Revision.change_id == change_id).order_by(col(Revision.sample_key))
@@ -91,6 +92,31 @@ async def undo_change(
         taken.details = {"undoes": change_id}
         session.add(taken)
     return done
+
+
+async def _renamed_back(session: AsyncSession, dataset: Dataset, fact: DatasetChange, author: Author) -> Outcome:
+    renamed, types = {}, fact.details.get("types") or {}
+    for old, new in reversed(fact.details["renamed"].items()):
+        back = {labels.RENAME_TO: old}
+        renamed[new] = await labels.change(session, dataset, new, back, label_type=types.get(old))
+    kinds = {new: types.get(old) for old, new in fact.details["renamed"].items()}
+    done = await record_rename(session, dataset, author, renamed, kinds, undoes=fact.id)
+    return Outcome(done.id, changed=done.count, renamed=renamed)
+
+
+async def record_rename(
+    session: AsyncSession,
+    dataset: Dataset,
+    author: Author,
+    renamed: Mapping[str, str],
+    types: Mapping[str, int | None],
+    **more: Any,
+) -> DatasetChange:
+    """Keep that labels have other names: by the old names the new ones, and the labels' types where they were said."""
+    counted = await labels.counts(session, dataset, list(renamed.values()))
+    details = {"renamed": dict(renamed), "types": dict(types), **more}
+    number = sum(one["sample_count"] for one in counted)
+    return await record(session, dataset, replace(author, cause=RENAME), number, details)
 
 
 async def of_sample(session: AsyncSession, sample: Sample, offset: int, limit: int) -> tuple[int, Sequence[Revision]]:
@@ -145,7 +171,7 @@ async def _before(
         select(DatasetChange.at, DatasetChange.details)
         .where(
             DatasetChange.dataset_key == dataset.key,
-            DatasetChange.cause == "rename",
+            DatasetChange.cause == RENAME,
             DatasetChange.at >= min(row.at for row, _ in rows),
         )
         .order_by(col(DatasetChange.at))

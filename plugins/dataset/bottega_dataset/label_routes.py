@@ -153,9 +153,8 @@ async def change_labels_of(tx: Transaction, found: Found, wanted: Sequence[Label
     }
     renamed = {old: new for old, new in names.items() if old != new}
     if renamed:
-        counted = await labels.counts(tx.session, found.dataset, list(renamed.values()))
-        number = sum(one["sample_count"] for one in counted)
-        await history.record(tx.session, found.dataset, Author(user, "rename"), number, {"renamed": renamed})
+        types = {one.name: one.type for one in wanted if one.name in renamed}
+        await history.record_rename(tx.session, found.dataset, Author(user), renamed, types)
     event = LabelsChanged(dataset_id=found.dataset.id, renamed=renamed, updated=list(names.values()))
     tx.emit(event, found.resource.urn)
 

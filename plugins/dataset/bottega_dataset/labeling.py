@@ -72,7 +72,7 @@ class Outcome:
     """What became of a call: samples changed, what failed by sample id, and labels that had to be made.
 
     `change_id` names the change in the history; None when nothing changed. `restored` of the changed samples had been
-    deleted.
+    deleted. `renamed` are labels with their new names: their samples changed by that and by nothing else.
     """
 
     change_id: str | None = None
@@ -81,6 +81,7 @@ class Outcome:
     failures: dict[bytes, ApiError] = field(default_factory=dict)
     new_labels: Sequence[str] = ()
     restored: int = 0
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stale(Conflict):

@@ -38,10 +38,11 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         return found, kinds.of(found.dataset.dataset_type)
 
     def announce(tx: Any, found: Found, outcome: Outcome) -> None:
-        if outcome.changed:
+        if outcome.changed and not outcome.renamed:
             tx.emit(SamplesLabeled(dataset_id=found.dataset.id, count=outcome.changed), found.resource.urn)
-        if outcome.new_labels:
-            tx.emit(LabelsChanged(dataset_id=found.dataset.id, created=outcome.new_labels), found.resource.urn)
+        if outcome.new_labels or outcome.renamed:
+            event = LabelsChanged(dataset_id=found.dataset.id, created=outcome.new_labels, renamed=outcome.renamed)
+            tx.emit(event, found.resource.urn)
 
     @routes.put(SAMPLES)
     async def label_samples(
@@ -149,7 +150,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
     ) -> Any:
         """Take back a change of many samples; one changed again since refuses it, or with `partial` stays as it is.
 
-        Deleted labels and samples are put back as they were, unless their objects were deleted.
+        Deleted labels and samples are put back as they were, unless their objects were deleted; renamed labels get
+        their names back, unless others have them.
         """
         found, kind = await found_for(caller, dataset_id)
         author, partial = Author(caller.principal.user_name), bool(body and body.partial)

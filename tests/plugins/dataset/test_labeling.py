@@ -121,6 +121,25 @@ def test_every_change_is_kept_and_taken_back(tenant: Tenant, path: str) -> None:
     assert causes == ["undo", "undo", "rename", "label", "label"]
 
 
+def test_a_rename_is_taken_back_for_all_samples(tenant: Tenant, path: str, events: RecordedEvents) -> None:
+    client = tenant.client
+    first, second, *_ = listed(client, path)
+    put(client, path, first["sample_id"], ["Cat"])
+    put(client, path, second["sample_id"], ["Cat", "Dog"])
+    client.put(path + "/labels", {"labels": [{"name": "Cat", "property": {"@modelarts:rename_to": "Kitten"}}]})
+    renaming = client.get(path + "/changes")["changes"][0]["change_id"]
+    undone = client.post(f"{path}/changes/{renaming}/undo", {})
+    assert undone["changed_sample_count"] == 2
+    events.wait("dataset.labels.changed.v1", renamed={"Kitten": "Cat"})
+    assert {x["name"] for x in client.get(path + "/labels")["labels"]} >= {"Cat", "Dog"}
+    client.post(f"{path}/changes/{undone['change_id']}/undo", {})
+    assert [x["name"] for x in client.get(f"{path}/samples/{first['sample_id']}")["labels"]] == ["Kitten"]
+    client.post(path + "/labels", {"labels": [{"name": "Cat"}]})
+    with pytest.raises(ApiFailure) as taken:
+        client.post(f"{path}/changes/{renaming}/undo", {})
+    assert (taken.value.status, "a label 'Cat' already" in taken.value.message) == (409, True)
+
+
 def test_many_labeled_by_filter_and_taken_back_together(client: Client, path: str, events: RecordedEvents) -> None:
     rows = listed(client, path)
     ids = [row["sample_id"] for row in rows]
