@@ -29,6 +29,7 @@ from bottega.events import Envelope
 from bottega.plugins import GROUP, Plugin, Plugins
 from bottega.settings import Settings
 from bottega.testing import RunningPlatform, Tenant, wait_until
+from bottega.testing.examples import example
 
 KNOWN = event_types(Plugins(Settings()))
 TYPES = sorted(KNOWN)
@@ -81,25 +82,6 @@ def received() -> Iterator[dict[str, Any]]:
     yield sent
     server.shutdown()
     server.server_close()
-
-
-def example(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
-    """Something that fits a JSON Schema as pydantic writes them; it names nothing that exists."""
-    if "$ref" in schema:
-        return example(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    for chosen in ("const", "default"):
-        if chosen in schema:
-            return schema[chosen]
-    if "enum" in schema:
-        return schema["enum"][0]
-    if "anyOf" in schema:
-        return None if {"type": "null"} in schema["anyOf"] else example(schema["anyOf"][0], definitions)
-    if schema.get("type") == "object":
-        required = schema.get("required", ())
-        return {name: example(schema["properties"][name], definitions) for name in required}
-    return {"integer": 1, "number": 1.0, "boolean": True, "array": [], "null": None}.get(
-        schema.get("type", ""), str(uuid.uuid4())
-    )
 
 
 def data_of(type: str) -> dict[str, Any]:
