@@ -13,7 +13,7 @@ import pytest
 
 from bottega.client import ApiFailure
 from bottega.errors import NotSupported
-from bottega.testing import RunningPlatform, Tenant
+from bottega.testing import RunningPlatform, Tenant, wait_until
 
 from . import reference
 from .conftest import Documented, picture
@@ -394,4 +394,6 @@ def test_intelligent_tasks(documented: Documented, tenant: Tenant, bucket: str) 
     with pytest.raises(ApiFailure, match="auto-deploy has no operation in the reference") as unknown:
         documented.call("Starting Intelligent Tasks", {"task_type": "auto-deploy"}, **ids)
     assert unknown.value.error_code == NotSupported.code
+    tried = {"trace_name": "createAutoDeployTask"}
+    wait_until(lambda: tenant.client.get("/v3/{project_id}/traces", tried)["traces"])
     documented.call("Stopping an Intelligent Task", task_id=again["task_id"], **ids)

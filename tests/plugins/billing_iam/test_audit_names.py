@@ -14,7 +14,6 @@ from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.audit.trace_names import trace_names
 
 NOT_YET = {
-    "nothing trains and deploys by itself yet": "createAutoDeployTask",
     "there is no CodeLab": "deleteNotebookApp updateNotebookApp",
     "jobs have no versions, saved configurations or visualization jobs yet": (
         "createModelArtsTrainVersion deleteModelArtsTrainVersion createModelArtsTrainConfig "
@@ -35,6 +34,7 @@ NOT_YET = {
 BY_BODY = {
     "startOrStopService": "PUT /v1/{project_id}/services/{service_id}",
     "createAutoGroupingTask": "POST /v2/{project_id}/datasets/{dataset_id}/tasks",
+    "createAutoDeployTask": "POST /v2/{project_id}/datasets/{dataset_id}/tasks",
 }
 """Names that a route gives to a call only when it has read its body."""
 

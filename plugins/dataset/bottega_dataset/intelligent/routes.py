@@ -39,7 +39,7 @@ _DATASET = "dataset/{dataset_id}"
 _TASKS = "/v2/{project_id}/datasets/{dataset_id}/tasks"
 _SUGGESTED = "/v2/{project_id}/datasets/{dataset_id}/auto-annotations/samples"
 _SEE, _LABEL = "modelarts:dataset:listSamples", "modelarts:dataset:updateSamples"
-_TRACES = {"auto-grouping": "createAutoGroupingTask"}
+_TRACES = {"auto-grouping": "createAutoGroupingTask", DEPLOY: "createAutoDeployTask"}
 _LOG_TAIL = 2000
 
 
@@ -57,14 +57,14 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
 
         Learning needs 2 labels with 5 samples each and unlabeled samples; one task works on a dataset at a time.
         """
+        async with platform.database.read() as session:
+            found = await service.get(session, caller.project_id, dataset_id)
+        caller.about(resource=found.resource.urn, name=found.resource.name, trace=_TRACES.get(body.task_type))
         if body.task_type == DEPLOY:
             raise NotSupported(
                 "auto-deploy has no operation in the reference; label with auto-label, then train on a version, "
                 "import the model, and create a service of it"
             )
-        async with platform.database.read() as session:
-            found = await service.get(session, caller.project_id, dataset_id)
-        caller.about(resource=found.resource.urn, name=found.resource.name, trace=_TRACES.get(body.task_type))
         task = await intelligent.start(caller, found, body, await planner.foresee(caller, body))
         return {"task_id": task.id}
 
