@@ -11,7 +11,7 @@ from bottega.hookspecs import hookimpl
 from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.sample import BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
-from bottega_dataset.types.times import Interval, check_interval
+from bottega_dataset.types.times import Interval, check_interval, seconds
 
 SOUND_SUFFIXES = (".wav",)
 CONTENT, SOURCE = "@modelarts:content", "@modelarts:source"
@@ -59,6 +59,11 @@ class SpeechContent(DatasetType):
         if len(record.annotations) > 1:
             raise BadSample("annotation[1]: what is said in a sound is one text; there must be one annotation")
 
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Characters and words of what is said."""
+        said = "".join((one.property or {})[CONTENT] for one in record.annotations)
+        return {"characters": len(said), "words": len(said.split())}
+
     def expanded(self, record: SampleRecord, files: Mapping[str, bytes]) -> SampleRecord:
         annotations = []
         for one in record.annotations:
@@ -87,6 +92,13 @@ class SpeechSegmentation(DatasetType):
         super().check_annotations(record)
         for index, one in enumerate(record.annotations):
             check_interval(one.property or {}, f"annotation[{index}].property")
+
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Stretches, and how many seconds of the sound they take together."""
+        return {
+            "stretches": len(record.annotations),
+            "seconds": sum(seconds(one.property or {}) for one in record.annotations),
+        }
 
 
 @hookimpl

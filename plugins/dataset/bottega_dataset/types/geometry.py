@@ -84,3 +84,19 @@ def check_shape(shape: str, feature: list[list[float]], size: tuple[int, int] | 
         if x < 0 or y < 0 or (size is not None and (x > size[0] or y > size[1])):
             known = f" of {size[0]} x {size[1]} pixels" if size else ""
             raise BadSample(f"{place}: the point [{x}, {y}] lies outside of the image{known}")
+
+
+def extent(shape: str, feature: list[list[float]]) -> float:
+    """The area of the upright box around a shape, in pixels."""
+    if shape == "circle":
+        return 4 * feature[1][0] * feature[1][0]
+    xs, ys = [x for x, _ in feature], [y for _, y in feature]
+    return (max(xs) - min(xs)) * (max(ys) - min(ys))
+
+
+def measured(features: list[tuple[str, list[list[float]]]], size: tuple[int, int] | None) -> dict[str, float]:
+    """How many shapes an image has and, where its size is known, which part of it the boxes around them take."""
+    found: dict[str, float] = {"shapes": len(features)}
+    if features and size is not None:
+        found["shape_area"] = sum(extent(*one) for one in features) / len(features) / (size[0] * size[1])
+    return found

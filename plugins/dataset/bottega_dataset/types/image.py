@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bottega.hookspecs import hookimpl
 from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.sample import SIZE, BadSample, SampleRecord
 from bottega_dataset.types.classification import Classification
-from bottega_dataset.types.geometry import FEATURE, MASK, SHAPE, AreaProperty, ShapeProperty, check_shape
+from bottega_dataset.types.geometry import FEATURE, MASK, SHAPE, AreaProperty, ShapeProperty, check_shape, measured
 from bottega_dataset.types.located import LocatedInVoc
 from bottega_dataset.types.masks import check_mask
 
@@ -42,6 +44,11 @@ class ObjectDetection(LocatedInVoc):
             assert one.property is not None
             check_shape(one.property[SHAPE], one.property[FEATURE], size, f"annotation[{index}].property")
 
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Shapes on the image, and the part of it that the box around one takes."""
+        properties = [one.property or {} for one in record.annotations]
+        return measured([(one[SHAPE], one[FEATURE]) for one in properties], image_size(record))
+
 
 class ImageSegmentation(LocatedInVoc):
     """Areas of an image, each with a label: a polygon, a mask, or both."""
@@ -64,6 +71,10 @@ class ImageSegmentation(LocatedInVoc):
                 check_shape(given[SHAPE], given[FEATURE], size, where)
             if MASK in given:
                 check_mask(given[MASK], size, where)
+
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Areas of the image."""
+        return {"areas": len(record.annotations)}
 
 
 def image_size(record: SampleRecord) -> tuple[int, int] | None:

@@ -66,6 +66,10 @@ class NamedEntities(DatasetType):
         super().check_annotations(record)
         check_spans(record)
 
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Characters of the text, and entities in it."""
+        return {**_length(record), "entities": len(record.annotations)}
+
 
 class TextTriplets(DatasetType):
     """Entities in a text, and relations between them: subject, relation, object."""
@@ -106,6 +110,11 @@ class TextTriplets(DatasetType):
                             f"annotation[{index}].property['{end}'] is '{named}'; the sample has no entity of that id"
                         )
 
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Characters of the text, entities in it, and relations between them."""
+        relations = sum(one.type == TRIPLET for one in record.annotations)
+        return {**_length(record), "entities": len(record.annotations) - relations, "relations": relations}
+
     def label_properties(self, record: SampleRecord) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         entities = {one.id: one.name for one in record.annotations if one.type == ENTITY}
         for one in record.annotations:
@@ -140,6 +149,11 @@ def check_spans(record: SampleRecord) -> None:
         if (one.name, start, end) in seen:
             raise BadSample(f"annotation[{index}] says '{one.name}' of the characters {start} to {end} a second time")
         seen.add((one.name, start, end))
+
+
+def _length(record: SampleRecord) -> dict[str, float]:
+    """How long the text is, where it is not an object of its own."""
+    return {"characters": len(record.source) - len(CONTENT)} if record.is_text else {}
 
 
 @hookimpl

@@ -30,8 +30,8 @@ def milliseconds(text: str) -> int:
     found = _TIME.fullmatch(text)
     if found is None:
         raise BadSample(f"'{text}' is not of the form hh:mm:ss.SSS")
-    hours, minutes, seconds, rest = map(int, found.groups())
-    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + rest
+    hours, minutes, whole, rest = map(int, found.groups())
+    return ((hours * 60 + minutes) * 60 + whole) * 1000 + rest
 
 
 def check_interval(given: dict[str, Any], where: str) -> None:
@@ -42,5 +42,10 @@ def check_interval(given: dict[str, Any], where: str) -> None:
 
 def written(at_ms: int) -> str:
     """``hh:mm:ss.SSS`` of a time in milliseconds."""
-    seconds, rest = divmod(at_ms, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+    whole, rest = divmod(at_ms, 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}.{rest:03}"
+
+
+def seconds(given: dict[str, Any]) -> float:
+    """How long a stretch is."""
+    return (milliseconds(given[END]) - milliseconds(given[START])) / 1000

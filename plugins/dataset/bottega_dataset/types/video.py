@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,7 +12,7 @@ from bottega_dataset.extension_points import AnnotationKind, DatasetType
 from bottega_dataset.sample import SampleRecord
 from bottega_dataset.types.geometry import FEATURE, SHAPE, Number, check_shape
 from bottega_dataset.types.image import image_size
-from bottega_dataset.types.times import Interval, check_interval
+from bottega_dataset.types.times import Interval, check_interval, seconds
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 TIME_IN_VIDEO, TRACK = "@modelarts:time_in_video", "@modelarts:track"
@@ -60,6 +61,15 @@ class Video(DatasetType):
                 check_interval(given, where)
             elif given.get(SHAPE) is not None:
                 check_shape(given[SHAPE], given[FEATURE], size, where)
+
+    def measures(self, record: SampleRecord) -> Mapping[str, float]:
+        """Intervals, how many seconds they take together, and annotations of frames."""
+        intervals = [one.property or {} for one in record.annotations if one.type == INTERVAL]
+        return {
+            "intervals": len(intervals),
+            "seconds": sum(seconds(one) for one in intervals),
+            "frames": len(record.annotations) - len(intervals),
+        }
 
 
 @hookimpl
