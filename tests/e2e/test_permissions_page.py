@@ -53,6 +53,17 @@ def test_the_page_runs(tmp_path: Path) -> None:
     assert said[f"bottega {train} || true"].startswith("no")
     taken_back = said["bottega --project vision can-i modelarts:notebook:create --user ann || true"]
     assert taken_back.startswith("no")
+    assert said["bottega --project vision can-i modelarts:notebook:list --user ben || true"].startswith("no")
+    audrey = "bottega --credentials audrey.json"
+    budgets = said[f"{audrey} budgets list --account"]
+    assert "vision-2026" in budgets
+    assert "speech-2026" in budgets
+    assert "admin" in said[f"{audrey} trail --account --trace assignRoleToGroup"]
+    assert said[f"{audrey} trail verify"].rstrip().endswith("intact")
+    assert "CTS ReadOnlyAccess" in said[f"{audrey} policies grants auditors"]
+    assert "total 0.00" in said[f"{audrey} bill --account --by project"]
+    assert "refused (403" in done.stderr.splitlines()[-1]  # the last command: an auditor adds nobody to a group
+    assert "iam:permissions:addUserToGroup" in done.stderr.splitlines()[-1]
 
 
 def _quoted(command: str) -> str:

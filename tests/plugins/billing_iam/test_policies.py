@@ -133,6 +133,7 @@ def test_what_the_system_policies_allow(running: RunningPlatform, tenant: Tenant
             "Tenant Administrator",
             "Tenant Guest",
             "Security Administrator",
+            "IAM ReadOnlyAccess",
         )
     }
 
@@ -152,7 +153,8 @@ def test_what_the_system_policies_allow(running: RunningPlatform, tenant: Tenant
     assert who_may("obs:object:GetObject") == {"Dependency Access", "Tenant Administrator", "Tenant Guest"}
     assert who_may("obs:object:PutObject") == {"Dependency Access", "Tenant Administrator"}
     assert who_may("iam:users:createUser") == {"Security Administrator"}
-    assert who_may("iam:users:listUsers") == {"Security Administrator"}
+    for action in ("iam:users:listUsers", "iam:permissions:listRoleAssignments", "iam:permissions:explain"):
+        assert who_may(action) == {"Security Administrator", "IAM ReadOnlyAccess"}
 
 
 def test_every_kind_of_thing_a_plugin_declares_is_in_common_operations(

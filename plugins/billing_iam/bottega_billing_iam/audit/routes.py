@@ -52,8 +52,8 @@ def router(platform: Platform) -> APIRouter:
     ) -> dict[str, Any]:
         """The newest records of the project, or with ``scope=account`` of the whole account.
 
-        The account's own login also sees, with ``scope=account``, its users' calls that concern no project; that of
-        the platform's first account moreover those that never said who they were. ``meta_data.marker`` is the
+        That takes the right in all of the account, and shows calls that concern no project, too; to the login of the
+        platform's first account moreover those that never said who they were. ``meta_data.marker`` is the
         ``next`` of the following page; it is given as long as there may be more. Days that are archived are looked
         through when ``from`` reaches back to them. ``workloads=false`` leaves out what workloads ask for the objects
         of their own; ``trace_type=data`` shows changes of objects in the buckets that data trackers watch.

@@ -80,6 +80,16 @@ _AGENCY_ACTIONS = (
 )
 """The least the platform needs: it deletes nothing, makes no buckets, and touches nothing that the user may not."""
 
+_LOOKING = (
+    "iam:*:get*",
+    "iam:*:list*",
+    "iam:permissions:checkUserInGroup",
+    "iam:permissions:explain",
+    "bottega:permission:check",
+    "eps:enterpriseProjects:get",
+    "eps:enterpriseProjects:list",
+)
+
 
 def system_policies(declared_actions: Iterable[str]) -> list[SystemPolicy]:
     """The ready-made policies, for an installation whose plugins declare `declared_actions`."""
@@ -98,6 +108,7 @@ def system_policies(declared_actions: Iterable[str]) -> list[SystemPolicy]:
         _allow("ModelArts Viewer", "Looks at everything of ModelArts.", ["modelarts:*:get*", "modelarts:*:list*"]),
         _allow("Agent Operator", "Acts for accounts that trust this one, by their agencies.", ["iam:agencies:assume"]),
         _allow(SECURITY, "Manages users, groups, policies, projects and access keys.", ["iam:*:*"]),
+        _allow("IAM ReadOnlyAccess", "Looks at identities and permissions, and asks why.", _LOOKING),
         _allow(TENANT, "Everything but identity and permissions.", [f"{s}:*:*" for s in services], "1.0"),
         _allow(
             "Tenant Guest",
