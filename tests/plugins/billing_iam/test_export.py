@@ -133,7 +133,10 @@ def test_an_export_goes_to_a_bucket_of_ones_own(used: Tenant, stranger: Tenant) 
     assert written["rows"] == 4
     stored = used.objects.get(written["path"])
     assert stored == used.client.request("GET", EXPORT, params=JANUARY).content
+    part = {"user_id": "user-1", "workspace_id": "1", "tag": "team:vision", "path": f"s3://{bucket}/part.csv"}
+    assert used.client.post(f"{BILLS}/exports", {**JANUARY, **part})["rows"] == 2
     for body, status in (
+        ({"path": f"s3://{bucket}/x.csv", "tag": "team"}, 400),
         ({"path": f"s3://{stranger.create_bucket()}/x.csv"}, 403),
         ({"path": "nowhere"}, 400),
         ({"path": f"s3://{bucket}/x", "format": "xlsx"}, 400),
@@ -228,6 +231,12 @@ def test_the_command_line(bottega: Callable[..., Result], used: Tenant, tmp_path
     assert told("bill", *january, "--by", "tag:team")["exact_amount"] == "0.800000"
     assert "0.400000" in bottega("bill", *january, "--by", "tag:team").stdout
     assert len(told("usage", *january)["records"]) == 4
+    assert [r["name"] for r in told("usage", *january, "--user", "user-1")["records"]] == ['job, "1"', 'job, "3"']
+    assert len(told("usage", *january, "--workspace", "0", "--tag", "team:vision")["records"]) == 1
+    assert told("bill", *january, "--user", "user-1", "--workspace", "1")["exact_amount"] == "0.200000"
+    some = f"s3://{used.create_bucket()}/some.csv"
+    assert bottega("usage", *january, "--tag", "team:vision", "--export", some).exit_code == 0
+    assert used.objects.get(some).count(b"vision") == 3
     assert "notebook" in bottega("usage", *january).stdout
     file = tmp_path / "bill.csv"
     assert bottega("bill", *january, "--by", "kind", "--export", str(file)).exit_code == 0

@@ -12,6 +12,11 @@ from bottega.cli_support import OPTIONS, connect, note, show
 Since = Annotated[str | None, typer.Option("--from", help="Date or epoch ms; the month's beginning.")]
 Until = Annotated[str | None, typer.Option("--to", help="Date or epoch ms; now.")]
 Whole = Annotated[bool, typer.Option("--account", help="The whole account, not only the project.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Only of this user (id, as `bill --by user` shows it).")]
+OfWorkspace = Annotated[
+    str | None, typer.Option("--workspace", help="Only of this workspace (id, as `bill --by workspace` shows it).")
+]
+OfTag = Annotated[str | None, typer.Option("--tag", help="Only what has this tag, key:value.")]
 Format = Annotated[str, typer.Option(help="csv or parquet.")]
 
 
@@ -32,14 +37,16 @@ def bill(
         str, typer.Option(help="resource, account, project, workspace, user, flavor, kind, day or tag:<key>.")
     ] = "resource",
     account: Whole = False,
-    tag: Annotated[str | None, typer.Option(help="Only what has this tag, key:value.")] = None,
+    user: OfUser = None,
+    workspace: OfWorkspace = None,
+    tag: OfTag = None,
     to: Annotated[
         str | None, typer.Option("--export", help="Write it to a file, or to a bucket with s3://bucket/path.")
     ] = None,
     format: Format = "csv",
 ) -> None:
     """Show what was used and what it costs, to the cent."""
-    asked = _asked(since, until, account) | {"group_by": by, "tag": tag}
+    asked = _asked(since, until, account, user, workspace, tag) | {"group_by": by}
     if to is not None:
         _export(asked, to, format)
         return
@@ -77,6 +84,9 @@ def usage(
     since: Since = None,
     until: Until = None,
     account: Whole = False,
+    user: OfUser = None,
+    workspace: OfWorkspace = None,
+    tag: OfTag = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many records.")] = 100,
     to: Annotated[
         str | None, typer.Option("--export", help="Write all to a file, or to a bucket with s3://bucket/path.")
@@ -84,7 +94,7 @@ def usage(
     format: Format = "csv",
 ) -> None:
     """Show what was used, record by record, with what each costs."""
-    asked = _asked(since, until, account)
+    asked = _asked(since, until, account, user, workspace, tag)
     if to is not None:
         _export(asked, to, format)
         return
@@ -118,8 +128,11 @@ def show_invoice(invoice_no: Annotated[str, typer.Argument(help="As `bottega inv
     note(f"[bold]total {answer['amount']} {answer['currency']}[/] (exactly {answer['exact_amount']})")
 
 
-def _asked(since: str | None, until: str | None, account: bool) -> dict[str, Any]:
-    return {"from": since, "to": until, "scope": "account" if account else None}
+def _asked(
+    since: str | None, until: str | None, account: bool, user: str | None, workspace: str | None, tag: str | None
+) -> dict[str, Any]:
+    scope = "account" if account else None
+    return {"from": since, "to": until, "scope": scope, "user_id": user, "workspace_id": workspace, "tag": tag}
 
 
 def _export(asked: dict[str, Any], to: str, format: str) -> None:

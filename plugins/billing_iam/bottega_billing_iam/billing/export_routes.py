@@ -37,6 +37,9 @@ class ExportRequest(BaseModel):
     to: str | None = None
     scope: str = Field("project", pattern="^(project|account)$")
     group_by: str | None = Field(None, max_length=140)
+    workspace_id: str | None = Field(None, max_length=64)
+    user_id: str | None = Field(None, max_length=64)
+    tag: str | None = Field(None, max_length=400)
 
 
 def router(platform: Platform) -> APIRouter:
@@ -82,7 +85,8 @@ def router(platform: Platform) -> APIRouter:
     async def export_to(body: ExportRequest, caller: Caller = requires(EXPORT)) -> dict[str, Any]:
         """Write the same file to a bucket: to `path`, or into it when it is a folder (ends with ``/``)."""
         now = now_ms()
-        asked = Asked(body.from_, body.to, body.scope == "account", None, None, None)
+        whole = body.scope == "account"
+        asked = Asked(body.from_, body.to, whole, body.workspace_id, body.user_id, body.tag)
         start, end = asked.period(now)
         scope = await asked.scope(caller, EXPORT)
         path = ObjectPath.parse(body.path, "path")
