@@ -95,8 +95,8 @@ class JobPlanner:
             foreseen.needs += Need.path(path, f"output '{output_channel.name}' is written", write=True)
         foreseen.needs += Need.path(log_folder, "the log is written", write=True)
         if request.spec.notification is not None:
-            topic = request.spec.notification.topic_urn
-            foreseen.needs.append(Need(PUBLISH, topic, "news of the job are sent to spec.notification.topic_urn"))
+            topic, why = request.spec.notification.topic_urn, "news of the job are sent to spec.notification.topic_urn"
+            foreseen.needs += (Need(PUBLISH, topic, why), Need(PUBLISH, topic, why, "agency"))
         return foreseen
 
     async def _input(self, caller: Caller, channel: requests.Input, local: str, needs: list[Need]) -> InputPath:

@@ -109,6 +109,10 @@ def test_what_the_agency_lacks_is_told_too(running: RunningPlatform, tenant: Ten
     answer = ask(tenant, job)
     assert answer["agency"] == {"id": agency.id, "name": "acting"}
     assert {(need["by"], need["action"]) for need in answer["missing"]} == {("agency", "obs:object:PutObject")}
+    topic = tenant.client.post("/v2/{project_id}/notifications/topics", {"name": "news"})["topic_urn"]
+    job["spec"]["notification"] = {"topic_urn": topic, "events": ["OnJobFailed"]}
+    missing = {(need["by"], need["action"], need["resource"]) for need in ask(tenant, job)["missing"]}
+    assert ("agency", "smn:topic:publish", topic) in missing
 
 
 def test_arrears_and_a_closed_workspace_are_among_what_is_missing(
