@@ -162,8 +162,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             await add_labels_to(tx, found, body.add_labels, kinds.of(found.dataset.dataset_type))
             if body.watch is not None:
                 service.watch(tx, found, body.watch)
-                if body.watch:
-                    await _sync(tx, found.dataset, caller)
+                if body.watch:  # what happened before
+                    await sync.request(tx, found.dataset, caller.project_id, caller.user_id)
             user = caller.principal.user_name
             if body.update_labels:
                 await change_labels_of(tx, found, body.update_labels, user)
@@ -243,18 +243,6 @@ def _ratios(text: str | None) -> tuple[float, float] | None:
         return None
     low, _, high = text.partition(",")
     return float(low), float(high)
-
-
-async def _sync(tx: Transaction, dataset: Dataset, caller: Caller) -> None:
-    """What happened before the dataset was watched."""
-    task = Task(
-        kind=sync.KIND,
-        dataset_id=dataset.id,
-        project_id=caller.project_id,
-        user_id=caller.user_id,
-        params=sync.params(dataset),
-    )
-    await tasks.request(tx, task)
 
 
 async def _import(tx: Transaction, kinds: Kinds, dataset: Dataset, wanted: NewImport, caller: Caller) -> str:

@@ -97,6 +97,7 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
     bus.on_external(ObjectsRemoved, parts.watch.on_removed)
     bus.on(TaskFinished, parts.publishing.on_finished)
     bus.on(TaskFinished, parts.allocating.on_finished)
+    bus.on(TaskFinished, parts.watch.on_finished)
     bus.on(SamplesUploaded, parts.allocating.on_uploaded)
     bus.on_external(TaskFinished, parts.exports.on_finished)
     bus.on(WorkloadFinished, parts.intelligent.on_finished)

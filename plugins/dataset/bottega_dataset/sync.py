@@ -15,15 +15,15 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlmodel import col
 
 from bottega.context import now_ms
-from bottega.database import AsyncSession
+from bottega.database import AsyncSession, Transaction
 from bottega.entities import Resource
 from bottega.errors import Conflict, Invalid
 from bottega.events import Event, Received
 from bottega.objects import ObjectInfo, ObjectPath, ObjectStore
 from bottega.platform import Platform
-from bottega_dataset import counting, removal, samples
+from bottega_dataset import counting, removal, samples, tasks
 from bottega_dataset.entities import Dataset, Sample, Signature, Task
-from bottega_dataset.events import SamplesDeleted, SamplesUploaded
+from bottega_dataset.events import SamplesDeleted, SamplesUploaded, TaskFinished
 from bottega_dataset.imports import Imports, request_of
 from bottega_dataset.kinds import Kinds
 from bottega_dataset.requests import DataSource, NewImport
@@ -49,6 +49,12 @@ def params(dataset: Dataset) -> dict[str, Any]:
         data_source=DataSource.model_validate(source) if source else None,
     )
     return import_params(body)
+
+
+async def request(tx: Transaction, dataset: Dataset, project_id: str, user_id: str) -> Task:
+    """Have a dataset synchronized, by somebody's rights. Raises Invalid when it has no input path."""
+    task = Task(kind=KIND, dataset_id=dataset.id, project_id=project_id, user_id=user_id, params=params(dataset))
+    return await tasks.request(tx, task)
 
 
 class Sync:
@@ -208,6 +214,16 @@ class Watch:
                     if sources:
                         event = SamplesDeleted(dataset_id=dataset.id, count=len(sources))
                         tx.emit(event, self._kinds.urn(project_id, dataset.id))
+
+    async def on_finished(self, received: Received[TaskFinished], tx: Transaction) -> None:
+        """What an export has written below an input path went to the store past the platform's doors: look there."""
+        if (received.event.kind, received.event.state) != ("export", "completed"):
+            return
+        task = await tx.session.get(Task, received.event.task_id)
+        written = (task.cursor.get("folder") or task.params.get("path")) if task else None
+        if written:
+            for dataset, project_id, owner_id in await self._watching(ObjectPath.parse(written)):
+                await request(tx, dataset, project_id, owner_id)
 
     async def _watching(self, path: ObjectPath) -> list[tuple[Dataset, str, str]]:
         """The datasets that follow this object, with their projects and owners."""

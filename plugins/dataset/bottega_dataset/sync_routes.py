@@ -34,26 +34,13 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
         async with platform.database.read() as session:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
-        params = sync.params(found.dataset)
+        sync.params(found.dataset)  # there is nothing to ask rights for without an input path
         kinds.importer("dir", found.dataset.dataset_type)
         await caller.check_path(ObjectPath.parse(found.dataset.data_path, "data_path"))
         async with platform.database.transaction() as tx:
             await samples.lock(tx.session, found.dataset)
             running = [t for t in await tasks.unfinished(tx.session, [dataset_id]) if t.kind == sync.KIND]
-            task = (
-                running[0]
-                if running
-                else await tasks.request(
-                    tx,
-                    Task(
-                        kind=sync.KIND,
-                        dataset_id=dataset_id,
-                        project_id=caller.project_id,
-                        user_id=caller.user_id,
-                        params=params,
-                    ),
-                )
-            )
+            task = running[0] if running else await sync.request(tx, found.dataset, caller.project_id, caller.user_id)
         return {"task_id": task.id}
 
     @routes.get(_SYNC + "/status")

@@ -169,3 +169,17 @@ def test_presigned_writes_and_outputs_of_workloads_are_followed_too(
     datasets.import_from(texts, f"s3://{bucket}/texts.manifest", import_type="manifest")
     Processing(tenant.client).process(texts, "sys_data_selection", {"RandomSelection": {}}, folder=folder + "made/")
     wait_until(lambda: any(source.endswith("/report.json") for source in sources()))
+
+
+def test_exports_into_a_watched_path_are_followed(
+    tenant: Tenant, datasets: Datasets, make: Make, pictures: str, bucket: str
+) -> None:
+    source = make("source", data_path=pictures)
+    folder = f"s3://{bucket}/in/"
+    tenant.objects.put(folder + "Cat/first.png", PNG + b"first")
+    follower = make("follower", data_path=folder)
+    aside = make("aside", data_path=folder)
+    datasets.labeling.watch(follower)
+    datasets.export(source, folder, format="dir")
+    wait_until(lambda: datasets.get(follower)["total_sample_count"] == 14)
+    assert datasets.get(aside)["total_sample_count"] == 1, "it follows nothing"
