@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,48 @@ def test_from_a_new_user_to_a_denial_and_its_trail(bottega: Run, tenant: Tenant,
     answer(bottega, "groups", "remove", "readers", "alice")
     answer(bottega, "users", "delete", "alice")
     assert [u["name"] for u in answer(bottega, "users", "list")] == [tenant.name]
+
+
+def test_a_policy_is_checked_and_changed(bottega: Run, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.json", tmp_path / "wrong.json"
+    right.write_text(json.dumps({"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["a:b:c"]}]}))
+    wrong.write_text(json.dumps({"Version": "1.1", "Statement": [{"Effect": "allow", "Action": ["a:b"]}]}))
+    assert bottega("policies", "check", str(right)).exit_code == 0
+    told = bottega("policies", "check", str(wrong), as_json=True)
+    assert told.exit_code == 1
+    assert [row["position"] for row in json.loads(told.stdout)] == ["/Statement/0/Effect", "/Statement/0/Action/0"]
+    assert "cannot read" in str(bottega("policies", "check", str(tmp_path / "none.json")).exception)
+    answer(bottega, "policies", "create", "mine", str(right))
+    assert isinstance(bottega("policies", "update", "mine", str(wrong)).exception, Invalid)
+    right.write_text(right.read_text().replace("a:b:c", "d:e:f"))
+    assert bottega("policies", "update", "mine", str(right)).exit_code == 0
+    assert "d:e:f" in bottega("policies", "show", "mine").stdout
+
+
+def test_passwords(bottega: Run, tenant: Tenant, login: Callable[..., Any]) -> None:
+    ann, first, second = tenant.user(name="ann"), "correct-Horse-1", "battery-Staple-2"
+    assert bottega("users", "password", "ann", input=f"{first}\n{first}\n").exit_code == 0
+    assert login(tenant.name, "ann", first).status_code == 201
+    assert bottega("users", "password", "--must-change", who=ann).exit_code == 2
+    refused = bottega("users", "password", who=ann, input=f"wrong\n{second}\n{second}\n")
+    assert isinstance(refused.exception, ApiFailure)
+    assert bottega("users", "password", who=ann, input=f"{first}\n{second}\n{second}\n").exit_code == 0
+    assert login(tenant.name, "ann", first).status_code == 401
+    assert login(tenant.name, "ann", second).status_code == 201
+    assert bottega("users", "password", "ann", "--must-change", input=f"{first}\n{first}\n").exit_code == 0
+    [shown] = tenant.client.get("/v3/users", {"name": "ann"})["users"]
+    assert shown["pwd_status"] is True
+
+
+def test_the_operator_makes_accounts(bottega: Run, tenant: Tenant, login: Callable[..., Any]) -> None:
+    operator, name, password = tenant.running.operator(), f"a{uuid.uuid4().hex[:8]}", "correct-Horse-1"
+    made = bottega("accounts", "create", name, who=operator, input=f"{password}\n{password}\n")
+    assert made.exit_code == 0, made.exception
+    assert name in bottega("accounts", "list", who=operator).stdout
+    assert login(name, name, password).status_code == 201
+    assert name not in bottega("accounts", "list").stdout
+    refused = bottega("accounts", "create", "mine", input=f"{password}\n{password}\n")
+    assert isinstance(refused.exception, ApiFailure)
 
 
 def test_the_bill_and_the_prices(bottega: Run) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from bottega.cli_support import connect, note, show
 from bottega.errors import Invalid
 from bottega.private_files import write_private
 
+from .account_commands import accounts, password
 from .agency_commands import agencies, enterprise_projects
 from .finding import CUSTOM, account_id, group_id, project_id, user_named
 from .finding import policy as policy_of
@@ -39,6 +40,7 @@ keys = typer.Typer(no_args_is_help=True, help="Access keys.")
 
 def add_to(cli: typer.Typer) -> None:
     for name, app in (
+        ("accounts", accounts),
         ("users", users),
         ("groups", groups),
         ("policies", policies),
@@ -51,6 +53,7 @@ def add_to(cli: typer.Typer) -> None:
         cli.add_typer(app, name=name)
     cli.command("token")(token)
     keys.command("temporary")(temporary)
+    users.command("password")(password)
 
 
 @users.command("list")
@@ -156,15 +159,28 @@ def create_policy(
     name: str, document: Annotated[Path, typer.Argument(help="JSON file.")], description: str = ""
 ) -> None:
     """Make a custom policy; mistakes in it are named with their position."""
-    from bottega.iam import parse_policy
-
-    try:
-        text = document.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise Invalid(f"cannot read the policy {document}: {getattr(e, 'strerror', None) or 'not a text'}") from e
-    parse_policy(text, name)
-    role = {"display_name": name, "type": "AA", "description": description, "policy": json.loads(text)}
+    role = {"display_name": name, "type": "AA", "description": description, "policy": _document(document, name)}
     show(connect().post(CUSTOM, {"role": role})["role"], ["id", "display_name", "description"])
+
+
+@policies.command("update")
+def update_policy(name: str, document: Annotated[Path, typer.Argument(help="JSON file.")]) -> None:
+    """Give a custom policy another document, which counts at once for all who have it."""
+    read = _document(document, name)
+    client = connect()
+    client.request("PATCH", f"{CUSTOM}/{policy_of(client, name)['id']}", json={"role": {"policy": read}})
+    note(f"policy {name} is changed")
+
+
+@policies.command("check")
+def check(document: Annotated[Path, typer.Argument(help="JSON file.")]) -> None:
+    """Tell every mistake of a policy with its position, and make nothing; exit code 1 when there is one."""
+    from bottega.iam import check_policy
+
+    found = check_policy(_text(document))
+    show([{"position": problem.position, "reason": problem.reason} for problem in found], ["position", "reason"])
+    if found:
+        raise typer.Exit(1)
 
 
 @policies.command("delete")
@@ -299,6 +315,23 @@ def delete_key(access_key: str) -> None:
     """Delete an access key."""
     connect().delete(f"{KEYS}/{access_key}")
     note(f"{access_key} is deleted")
+
+
+def _text(document: Path) -> str:
+    try:
+        return document.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise Invalid(f"cannot read the policy {document}: {getattr(e, 'strerror', None) or 'not a text'}") from e
+
+
+def _document(document: Path, name: str) -> dict[str, Any]:
+    """A policy that is one. Raises Invalid, with every mistake, for another."""
+    from bottega.iam import parse_policy
+
+    text = _text(document)
+    parse_policy(text, name)
+    read: dict[str, Any] = json.loads(text)
+    return read
 
 
 def _enable(name: str, enabled: bool) -> None:
