@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,6 +104,31 @@ def test_calls_of_a_service_and_of_its_model_are_measured(tenant: Tenant, called
     dimensions = [{"name": "model_id", "value": "m1"}, {"name": "service_id", "value": "s1"}]
     unit = {"metric_name": "avg_latency", "unit": "ms", "namespace": "SYS.ModelArts"}
     assert {**unit, "dimensions": dimensions} in listed
+
+
+def test_prometheus_reads_calls_by_service_and_model_and_they_never_become_fewer(
+    running: RunningPlatform, tenant: Tenant, called: Callable[..., None], moved: Callable[[int], None]
+) -> None:
+    operator = running.operator()
+
+    def read(name: str) -> float | None:
+        labels = f'model="m1",project="{tenant.project_id}",service="s1"'
+        found = re.search(rf"^bottega_monitor_service_{name}_total{{{labels}}} (\S+)$", metrics(), re.MULTILINE)
+        return float(found[1]) if found else None
+
+    def metrics() -> str:
+        return operator.client.request("GET", "/metrics").text
+
+    called("s1", 10, failed=2)
+    wait_until(lambda: (read("calls"), read("calls_failed")) == (10, 2), 20)
+    moved(3_600_000)
+    called("s1", 5)
+    wait_until(lambda: read("calls") == 15, 20)
+    moved(8 * 86_400_000)  # the points are forgotten
+    wait_until(lambda: tenant.client.get("/V1.0/{project_id}/metrics")["metrics"] == [], 20)
+    called("s1", 1, failed=1)
+    wait_until(lambda: read("calls") == 16, 20)
+    assert read("calls_failed") == 3
 
 
 def test_what_a_running_workload_uses_is_measured(running: RunningPlatform, tenant: Tenant) -> None:
@@ -286,6 +312,7 @@ def test_the_operator_sees_the_platform_and_its_pools(running: RunningPlatform, 
     assert {d["value"] for pool in metrics()["running_workloads"] for d in pool if d["name"] == "flavor"} == flavors
     text = operator.client.request("GET", "/metrics").text
     assert "bottega_monitor_pool_workloads{" in text
+    assert "bottega_monitor_pool_nodes{" in text
     with pytest.raises(ApiFailure, match="for the platform's own account"):
         tenant.client.get("/V1.0/{project_id}/metrics", asked)
 

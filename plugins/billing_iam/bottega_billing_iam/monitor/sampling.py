@@ -9,9 +9,10 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func
+from sqlalchemy import case, func
 from sqlmodel import col, select
 
+from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Workload
 from bottega.errors import Invalid
@@ -22,7 +23,7 @@ from bottega.urn import PLATFORM, Urn
 from . import points
 from .entities import Point
 from .events import CallsCounted
-from .points import Sample
+from .points import MINUTE_MS, Sample
 
 log = structlog.get_logger("bottega.monitor")
 
@@ -40,6 +41,10 @@ UNITS = {
     "running_nodes": "count",
 }
 """The metrics of namespace ``SYS.ModelArts``: the vendor's names (its Cloud Eye guide) and those of pools."""
+
+
+Counted = tuple[str, str, str, str]
+"""Metric, project, service and model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,11 @@ class Watch(Collector):
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._latest: list[Reading] = []
-        self._calls: dict[str, dict[tuple[str, str, str], float]] = {metric: {} for metric in _COUNTED}
+        self._calls: dict[Counted, float] = {}
+        """What each model of a service was called since the platform started."""
+        self._calls_before: dict[Counted, float] = {}
+        """The part of it that is older than `_open_since` (epoch ms) and changes no more."""
+        self._open_since = now_ms() // MINUTE_MS * MINUTE_MS
         self._counted: dict[str, float] = {}
 
     async def take(self) -> None:
@@ -96,15 +105,26 @@ class Watch(Collector):
             await points.record(tx, samples)
 
     async def _count_calls(self, session: AsyncSession) -> None:
-        """The calls of every model of a service, from the points kept: a handler that is rolled back leaves none."""
+        """The calls of every model of a service, from the points kept: a handler that is rolled back leaves none.
+
+        Points are forgotten in time, and a counter must not fall: minutes that nothing is added to any more are added
+        up once.
+        """
+        closed = (now_ms() - _STILL_COMING_MS) // MINUTE_MS * MINUTE_MS
+        old = func.sum(case((col(Point.minute) < closed, Point.total), else_=0))
         query = (
-            select(Point.project_id, Point.metric, Point.dimensions, func.sum(Point.total))
+            select(Point.project_id, Point.metric, Point.dimensions, func.sum(Point.total), old)  # type: ignore[call-overload]  # SQLModel describes up to four columns
             .where(col(Point.metric).in_(_COUNTED), col(Point.dimensions).like("model_id,%"))
+            .where(col(Point.minute) >= self._open_since)
             .group_by(Point.project_id, Point.metric, Point.dimensions)
         )
-        for project_id, metric, dimensions, total in (await session.execute(query)).all():
+        calls = dict(self._calls_before)
+        for project_id, metric, dimensions, total, before in (await session.execute(query)).all():
             thing = {pair["name"]: pair["value"] for pair in points.dimensions_list(dimensions)}
-            self._calls[metric][project_id, thing.get("service_id", ""), thing["model_id"]] = total
+            key = (metric, project_id, thing.get("service_id", ""), thing["model_id"])
+            calls[key] = self._calls_before.get(key, 0.0) + total
+            self._calls_before[key] = self._calls_before.get(key, 0.0) + before
+        self._calls, self._open_since = calls, max(closed, self._open_since)
 
     async def _read(self, workload: Workload) -> Reading:
         usage: dict[str, float] = {}
@@ -175,10 +195,12 @@ class Watch(Collector):
         names = ["project", "service", "model"]
         for metric, (name, help) in _COUNTED.items():
             calls = CounterMetricFamily(f"{_OWN}service_{name}", help, labels=names)
-            for key, counted in self._calls[metric].items():
-                calls.add_metric(key, counted)
+            for (counted, *thing), value in self._calls.items():
+                if counted == metric:
+                    calls.add_metric(thing, value)
             yield calls
-        for metric, unit in (("cpu_usage", "percent of a core"), ("mem_usage", "MB"), ("gpu_util", "percent")):
+        for metric in ("cpu_usage", "mem_usage", "gpu_util", "gpu_mem_usage"):
+            unit = "percent of a core" if metric == "cpu_usage" else UNITS[metric]
             gauge = GaugeMetricFamily(
                 f"{_OWN}workload_{metric}", f"Of a running workload, in {unit}", labels=["project", "kind", "resource"]
             )
@@ -186,10 +208,11 @@ class Watch(Collector):
                 if metric in reading.usage:
                     gauge.add_metric([reading.project_id, reading.kind, reading.resource], reading.usage[metric])
             yield gauge
-        pools = GaugeMetricFamily(f"{_OWN}pool_workloads", "Running workloads by flavor", labels=["backend", "flavor"])
-        for (backend, flavor), (workloads, _) in self._pools().items():
-            pools.add_metric([backend, flavor], workloads)
-        yield pools
+        for index, what in enumerate(("workloads", "nodes")):
+            pools = GaugeMetricFamily(f"{_OWN}pool_{what}", f"Running {what} by flavor", labels=["backend", "flavor"])
+            for pool, running in self._pools().items():
+                pools.add_metric(pool, running[index])
+            yield pools
 
 
 _OWN = "bottega_monitor_"
@@ -197,4 +220,6 @@ _COUNTED = {
     "total_called_times": ("calls", "Predictions asked for"),
     "failed_called_times": ("calls_failed", "Predictions that went wrong"),
 }
+_STILL_COMING_MS = 10 * MINUTE_MS
+"""How long after a minute its calls may still be added to it."""
 _SEPARATORS = str.maketrans(",;", "__")
