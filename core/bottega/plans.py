@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Machines that will run until stopped: `count` of a flavor, for a kind of workload."""
+    """What will be used until it ends: `count` machines of a flavor for a kind of workload, or as many GB of a disk."""
 
     kind: str
     flavor: str
     count: int = 1
+    measure: Literal["node", "gb"] = "node"
 
 
 @dataclass(frozen=True, slots=True)

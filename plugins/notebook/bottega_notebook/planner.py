@@ -31,4 +31,5 @@ class NotebookPlanner:
             Need(ACTION, mine, "the notebook is opened"),
             Need("modelarts:notebook:action", mine, "the notebook is stopped when it shall cost no more"),
         )
-        return Plan((Use("notebook", flavor.id),), needs, body.workspace_id)
+        disk = Use("disk", "disk", body.volume.capacity, "gb")
+        return Plan((Use("notebook", flavor.id), disk), needs, body.workspace_id)

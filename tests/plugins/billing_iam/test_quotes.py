@@ -32,17 +32,42 @@ def test_a_quote_names_the_price_and_makes_nothing(tenant: Tenant) -> None:
         {
             "kind": "notebook",
             "flavor": "local.medium",
+            "measure": "node",
             "count": 1,
             "price_per_hour": "0.400000",
             "amount_per_hour": "0.400000",
             "free": False,
             "from_packages": [],
-        }
+        },
+        {
+            "kind": "disk",
+            "flavor": "disk",
+            "measure": "gb",
+            "count": 5,
+            "price_per_hour": "0.000000",
+            "amount_per_hour": "0.000000",
+            "free": True,
+            "from_packages": [],
+        },
     ]
     assert (quote["currency"], quote["price_version"]) == ("CNY", "1")
     assert (quote["amount_per_hour"], quote["first_hour"]) == ("0.400000", "0.400000")
     assert quote["free_allowances"]["notebook_disk_gb"] == 5
     assert tenant.client.get(NOTEBOOKS)["total"] == 0
+
+
+def test_the_disk_of_a_notebook_costs_beyond_its_free_part(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    head = 'currency = "CNY"\n[[versions]]\nversion = "1"\nvalid_from = 2020-01-01T00:00:00Z\ndefault = "0.20"\n'
+    prices.write_text(head + '[versions.storage]\ngb_month = "0.72"\n')
+    with RunningPlatform(tmp_path / "data", {"plugins": {"billing": {"price_list": str(prices)}}}) as running:
+        client = running.tenant().client
+        quotes = [
+            client.post(f"{NOTEBOOKS}/quote", {"name": "n", "volume": {"capacity": size}}) for size in (5, 6, 105)
+        ]
+    assert [quote["amount_per_hour"] for quote in quotes] == ["0.200000", "0.201000", "0.300000"]
+    assert [quote["uses"][1]["amount_per_hour"] for quote in quotes] == ["0.000000", "0.001000", "0.100000"]
+    assert {quote["uses"][1]["price_per_hour"] for quote in quotes} == {"0.001000"}
 
 
 def test_what_costs_nothing_is_quoted_so(tenant: Tenant, bucket: str) -> None:

@@ -16,7 +16,7 @@ from bottega.routing import Router
 
 from . import prices, settlement
 from .bill import exact
-from .prices import MICRO, Version
+from .prices import MICRO, RATE, Version
 from .rating import HOUR, Package
 
 QUOTE = "bss:quote:create"
@@ -57,19 +57,19 @@ async def price(session: AsyncSession, account_id: str, plan: Plan) -> dict[str,
     left = await settlement.left_in(session, account_id, owned, now - now % HOUR)
     shown, total, first_hour = [], 0, 0
     for use in plan.uses:
-        each = version.micro_per_hour(use.flavor, use.kind) if version else 0
-        amount = each * use.count
-        covered = _take(owned, left, use) if each else {}
+        each, amount = _hourly(version, use)
+        covered = _take(owned, left, use) if each and use.measure == "node" else {}
         paid = amount - each * sum(covered.values()) // 3600
         total, first_hour = total + amount, first_hour + paid
         shown.append(
             {
                 "kind": use.kind,
                 "flavor": use.flavor,
+                "measure": use.measure,
                 "count": use.count,
                 "price_per_hour": exact(each),
                 "amount_per_hour": exact(amount),
-                "free": not each,
+                "free": not amount,
                 "from_packages": [{"package_id": k, "node_seconds": v} for k, v in covered.items()],
             }
         )
@@ -83,6 +83,19 @@ async def price(session: AsyncSession, account_id: str, plan: Plan) -> dict[str,
         "packages": [{"package_id": p.id, "node_seconds_left": left[p.id], "ends": p.ends} for p in owned],
         "free_allowances": _allowances(version),
     }
+
+
+def _hourly(version: Version | None, use: Use) -> tuple[int, int]:
+    """What an hour of one costs, and of all, in millionths; of a disk, beyond its free part."""
+    if version is None:
+        return 0, 0
+    if use.measure == "node":
+        each = version.micro_per_hour(use.flavor, use.kind)
+        return each, each * use.count
+    free = version.storage.free_gb
+    rates = (version.rate(use.measure, use.flavor, use.kind, count) for count in (free + 1, use.count))
+    each, amount = ((rate * 3600 + RATE // 2) // RATE for rate in rates)
+    return each, amount
 
 
 def _take(owned: list[Package], left: dict[str, int], use: Use) -> dict[str, int]:
