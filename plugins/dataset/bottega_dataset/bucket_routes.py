@@ -68,8 +68,9 @@ def router(platform: Platform, events: ObjectEvents, *, endpoint: bool) -> APIRo
         caller: Caller = requires("obs:bucket:ListBucket", everyone=True),
     ) -> Any:
         """Objects whose keys begin with `prefix`, in key order, from the one behind `after` on."""
-        await buckets.check(caller, "obs:bucket:ListBucket", bucket)
         folder = _path(bucket, prefix) if prefix else ObjectPath(bucket)
+        listed = {"obs:prefix": folder.key, "obs:delimiter": ""}
+        await buckets.check(caller, "obs:bucket:ListBucket", bucket, context=listed)
         found = [o async for o in platform.objects.list(folder, start_after=after, limit=limit)]
         rows = [{"key": o.path.key, "size": o.size, "etag": o.etag, "modified_at": o.modified_at} for o in found]
         return {"objects": rows, "next_after": found[-1].path.key if len(found) == limit else None}

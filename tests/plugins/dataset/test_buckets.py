@@ -98,6 +98,32 @@ def test_strangers_and_policies(tenant: Tenant, stranger: Tenant, bucket: str) -
     assert refused.value.status == 403
 
 
+def test_a_listing_asks_for_the_right_to_its_prefix(tenant: Tenant, bucket: str) -> None:
+    where, own = f"{BUCKETS}/{bucket}/objects", {"StringStartWith": {"obs:prefix": ["own/"]}}
+    tenant.objects.put_many({f"s3://{bucket}/{key}": b"x" for key in ("own/1", "secret/1")})
+    everything = allow("obs:bucket:ListBucket")
+    hidden = {
+        "Version": "1.1",
+        "Statement": [
+            {
+                "Effect": "Deny",
+                "Action": ["obs:bucket:ListBucket"],
+                "Condition": {"StringStartWith": {"obs:prefix": ["secret/"]}},
+            }
+        ],
+    }
+    shown = {
+        "Version": "1.1",
+        "Statement": [{"Effect": "Allow", "Action": ["obs:bucket:ListBucket"], "Condition": own}],
+    }
+    for policies in ([everything, hidden], [shown]):
+        user = tenant.user(policies)
+        assert [o["key"] for o in user.client.get(where, {"prefix": "own/"})["objects"]] == ["own/1"]
+        with pytest.raises(ApiFailure) as refused:
+            user.client.get(where, {"prefix": "secret/"})
+        assert refused.value.status == 403
+
+
 def test_folders_go_there_and_back(tenant: Tenant, bucket: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for n in range(30):
