@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,13 +14,15 @@ import anyio.lowlevel
 from bottega_dataset import annotation_files
 from bottega_dataset.extension_points import ImportRequest
 from bottega_dataset.manifest import ManifestReader
-from bottega_dataset.parsing import Parser, ParserProcess, problem, too_long
+from bottega_dataset.parsing import Parsed, Parser, ParserProcess, problem, too_long
 from bottega_dataset.sample import Chunk
 
 CHUNK = 1000
 _APART_FROM = 16 * 2**20
 """Bytes of a manifest that are worth a process of their own; less is parsed here, a little at a time."""
-_BLOCK, _PART, _LITTLE = 4 * 2**20, 2**20, 64 * 1024
+_AHEAD = 1
+"""Parts the process is given beside the one that is waited for, so that it has something to do meanwhile."""
+_BLOCK, _PART, _LITTLE = 4 * 2**20, 4 * 2**20, 64 * 1024
 """Bytes that are read at once, become a chunk, and are parsed here before others have their turn."""
 
 
@@ -37,29 +41,46 @@ class ManifestImporter:
         reader = ManifestReader(request.store, request.path, offset=cursor.get("offset", 0), etag=cursor.get("etag"))
         await reader.open()
         parser = Parser(request.dataset_type, request.choice, str(request.path))
+        ahead: deque[tuple[asyncio.Task[Parsed], int, int]] = deque()
+        """What the other process has been given: its answer, and the offset and the number of lines behind it."""
+
+        async def answer() -> Chunk:
+            found, end, lines = ahead.popleft()
+            return _chunk(reader, await found, end, lines)
+
         async with AsyncExitStack() as stack:
             apart = None
             if reader.size - cursor.get("offset", 0) >= _APART_FROM and _travels(parser):
                 apart = await stack.enter_async_context(ParserProcess(parser))
+            stack.callback(lambda: [task.cancel() for task, *_ in ahead])
             async for behind, block in reader.blocks(_BLOCK):
                 if block is None:
+                    while ahead:
+                        yield await answer()
                     number += 1
                     problems = [problem(str(request.path), number, str(too_long()), None)]
                     yield Chunk([], problems, _at(reader, behind, number), behind / reader.size)
                     continue
                 offset = behind - len(block)
                 for part in _parts(block, _PART):
+                    following, offset = number + 1, offset + len(part)
                     if apart and apart.is_ready:
-                        found = await apart(part, number + 1)
-                    else:
-                        following = number + 1
-                        for little in _parts(part, _LITTLE):
-                            await anyio.lowlevel.checkpoint()
-                            following += parser.read(little, following)
-                        found = parser.taken()
-                    number, offset = number + found.lines, offset + len(part)
-                    cursor, progress = _at(reader, offset, number), offset / reader.size
-                    yield Chunk(found.samples, found.problems, cursor, progress, found.left_out)
+                        number += part.count(b"\n") + (not part.endswith(b"\n"))
+                        ahead.append((asyncio.create_task(apart(part, following)), offset, number))
+                        if len(ahead) > _AHEAD:
+                            yield await answer()
+                        continue
+                    for little in _parts(part, _LITTLE):
+                        await anyio.lowlevel.checkpoint()
+                        number += parser.read(little, number + 1)
+                    yield _chunk(reader, parser.taken(), offset, number)
+            while ahead:
+                yield await answer()
+
+
+def _chunk(reader: ManifestReader, found: Parsed, offset: int, number: int) -> Chunk:
+    cursor, progress = _at(reader, offset, number), offset / reader.size
+    return Chunk(found.samples, found.problems, cursor, progress, found.left_out)
 
 
 def _at(reader: ManifestReader, offset: int, number: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from bottega_dataset.sample import CONTENT, BadSample, Choice, Chunk, Problem, S
 from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 
-_TOGETHER = 16
+_TOGETHER = 4
 """Chunks in one transaction, at most: others who write wait that long."""
 Properties = Mapping[tuple[int, str], Mapping[str, Any]]
 """Of labels, by type and name."""
@@ -112,9 +113,15 @@ class Imports:
         """Write chunks: all of them, or none."""
         read = [await self._looked_at(running, kind, rights, choice, chunk, properties) for chunk in chunks]
         async with self._platform.database.transaction() as tx:
+            first = await samples.lock(tx.session, running.dataset, sum(one.found.count for one in read))
+            counted: Counter[str] = Counter()
+            problems: list[Problem] = []
             new_labels: list[str] = []
             for one in read:
-                new_labels += await self._add(tx, running, kind, one)
+                new_labels += await self._add(tx, running, kind, one, first, counted, problems)
+                first += one.found.count
+            last = read[-1].chunk
+            await running.commit(tx, cursor=last.cursor, counted=counted, progress=last.progress, found=problems)
             if new_labels:
                 event = LabelsChanged(dataset_id=running.dataset.id, created=new_labels)
                 tx.emit(event, self._kinds.urn(running.task.project_id, running.dataset.id))
@@ -148,11 +155,19 @@ class Imports:
             await self._stop(running, problems[0])
         return _Read(chunk, found, problems, number, left_out, files, size)
 
-    async def _add(self, tx: Transaction, running: Running, kind: DatasetType, one: _Read) -> Sequence[str]:
-        """Add a chunk's samples. Returns the labels that are new."""
-        task, dataset, found, problems, left_out = running.task, running.dataset, one.found, one.problems, one.left_out
+    async def _add(
+        self,
+        tx: Transaction,
+        running: Running,
+        kind: DatasetType,
+        one: _Read,
+        first: int,
+        counted: Counter[str],
+        problems: list[Problem],
+    ) -> Sequence[str]:
+        """Add a chunk's samples, which have the numbers from `first` on. Returns the labels that are new."""
+        task, dataset, found, left_out = running.task, running.dataset, one.found, one.left_out
         final, waiting = task.params.get("final_annotation", True), 0
-        first = await samples.lock(tx.session, dataset, found.count)
         if not task.params.get("import_samples", True):
             found, strange = await _there(tx.session, dataset, found)
             left_out += strange
@@ -162,21 +177,19 @@ class Imports:
         added = await load(tx.session, dataset, kind, found, first)
         if not final:
             waiting = await samples.suggest(tx.session, dataset, kind, records, task.id)
-        problems = [*problems, *(_taken(task.params["import_path"], *each) for each in added.taken)]
+        problems += [*one.problems, *(_taken(task.params["import_path"], *each) for each in added.taken)]
         if added.taken and task.params.get("on_error") == "stop":
             raise _Stopped(problems[0])
-        counted = {
-            "read": one.number,
-            "imported": added.imported,
-            "annotated": added.annotated,
-            "known": added.known,
-            "left_out": left_out,
-            "unconfirmed": waiting,
-            "files": one.files,
-            "bytes": one.size,
-        }
-        chunk = one.chunk
-        await running.commit(tx, cursor=chunk.cursor, counted=counted, progress=chunk.progress, found=problems)
+        counted.update(
+            read=one.number,
+            imported=added.imported,
+            annotated=added.annotated,
+            known=added.known,
+            left_out=left_out,
+            unconfirmed=waiting,
+            files=one.files,
+            bytes=one.size,
+        )
         return added.new_labels
 
     async def _stop(self, running: Running, first: Problem) -> None:

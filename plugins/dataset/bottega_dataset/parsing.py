@@ -7,9 +7,10 @@ import os
 import pickle
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
 from types import TracebackType
 from typing import Any
 
@@ -26,9 +27,17 @@ from bottega_dataset.sample import CONTENT, USAGES, BadSample, Choice, Problem, 
 SHOWN = 200
 """Characters of a bad line kept for the report."""
 _LENGTH = struct.Struct("<Q")
+_BLOCK = struct.Struct("<QQ")
+"""What goes before a block: its length, and the number of its first line."""
 _READY = b"\n"
+_AT_ONCE, _FEW = 256, 16
+"""Lines that are read at once, and so few that they are not worth to be tried again in halves."""
+_FIELDS = frozenset(("source", "annotation", "usage", "id"))
 _SAID_FIELDS = frozenset(("type", "name", "hard", "annotated-by", "creation-time", "confidence"))
 _USAGES: dict[Any, str | None] = {None: None, "": None, **{usage: usage for usage in USAGES}}
+
+_Numbered = tuple[int, Said]
+"""What is said, and its number in the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,10 @@ class Parsed:
 
 @dataclass(slots=True)
 class Parser:
-    """Reads lines for datasets of one type. `path` is what its reports call the manifest."""
+    """Reads lines for datasets of one type. `path` is what its reports call the manifest.
+
+    Plain lines, as nearly all are, are read many at once, each step for all of them; others one by one.
+    """
 
     kind: DatasetType
     choice: Choice
@@ -52,7 +64,9 @@ class Parser:
     _problems: list[Problem] = field(default_factory=list)
     _left_out: int = 0
     _lines: int = 0
+    _odd: bool = False
     _said: dict[tuple[Any, ...], Said] = field(default_factory=dict)
+    _written: dict[tuple[Any, ...], _Numbered] = field(default_factory=dict)
     _buckets: set[str] = field(default_factory=set)
     _probe: SampleRecord = field(default_factory=lambda: SampleRecord(""))
 
@@ -65,123 +79,180 @@ class Parser:
         """What was read since the last time."""
         found = Parsed(self._packer.finish(), self._left_out, self._problems, self._lines)
         self._packer, self._problems, self._left_out, self._lines = Packer(), [], 0, 0
+        self._written = {}
         return found
 
     def read(self, block: bytes, number: int) -> int:
         """Read a block, of which `taken` tells. Returns how many lines it has."""
-        packer, problems = self._packer, self._problems
-        left_out = count = 0
-        fast = self._fast if self.choice.everything else lambda data: False
-        has_nul, may_be_long = b"\\u0000" in block, len(block) > MAX_LINE
-        for count, line in enumerate(block.removesuffix(b"\n").split(b"\n"), 1):
-            if not line or line.isspace():
-                continue
-            try:
-                if may_be_long and len(line) > MAX_LINE:
-                    raise too_long()
-                try:
-                    data = orjson.loads(line)
-                except orjson.JSONDecodeError as e:
-                    raise BadSample(f"not a JSON object: {e}") from e
-                if has_nul and b"\\u0000" in line:
-                    refuse_nul(data)
-                if fast(data):
-                    continue
-                record = parse_data(data)
-                elsewhere = [one.loc for one in record.annotations if one.loc]
-                if elsewhere:
-                    record = self.kind.expanded(record, dict.fromkeys(elsewhere, b""))
-                wanted = self.choice.of(check(self.kind, record))
-                if wanted is None:
-                    left_out += 1
-                else:
-                    packer.add(wanted)
-            except BadSample as e:
-                problems.append(problem(self.path, number + count - 1, str(e), line))
-        self._left_out += left_out
-        self._lines += count
-        return count
+        lines = block.removesuffix(b"\n").split(b"\n")
+        for at in range(0, len(lines), _AT_ONCE):
+            self._read(lines[at : at + _AT_ONCE], number + at)
+        self._lines += len(lines)
+        return len(lines)
 
-    def _fast(self, data: Any) -> bool:
-        """Take a line of the plain kind, of which nearly all are. False: it is another, or has a mistake."""
+    def _read(self, lines: list[bytes], number: int) -> None:
+        if self.choice.everything and self._take(lines):
+            self._odd = False
+        elif len(lines) > _FEW and self.choice.everything and not self._odd:
+            # One in many is odd: not all of them pay for it. Where the next ones are as well they will be.
+            half = len(lines) // 2
+            self._read(lines[:half], number)
+            self._read(lines[half:], number + half)
+        else:
+            self._odd = True
+            for at, line in enumerate(lines, number):
+                if line and not line.isspace():
+                    self._read_one(line, at)
+
+    def _read_one(self, line: bytes, number: int) -> None:
         try:
-            if type(data) is not dict:
-                return False
-            source, found, given = data["source"], data.get("annotation"), data.get("id")
-            fields = 1 + ("annotation" in data) + ("usage" in data) + ("id" in data)
-            if type(source) is not str or fields != len(data):
-                return False
-            usage = _USAGES[data.get("usage")]
-            if source.startswith("s3://"):
-                # A known bucket, and behind it nothing that a path must not have, or that needs a closer look.
-                if source[: source.index("/", 5)] not in self._buckets:
-                    if not PLAIN.fullmatch(source):
-                        return False
-                    self._buckets.add(source[: source.index("/", 5)])
-                if not source.isprintable() or "/." in source or source.find("//", 5) > 0 or source[-1] == "/":
-                    return False
-                name = source[source.rindex("/") + 1 :]
-            elif source.startswith(CONTENT) and given is None and not source[len(CONTENT) :].isspace():
-                name = ""
-                if len(source) == len(CONTENT):
-                    return False
+            if len(line) > MAX_LINE:
+                raise too_long()
+            try:
+                data = orjson.loads(line)
+            except orjson.JSONDecodeError as e:
+                raise BadSample(f"not a JSON object: {e}") from e
+            if b"\\u0000" in line:
+                refuse_nul(data)
+            record = parse_data(data)
+            elsewhere = [one.loc for one in record.annotations if one.loc]
+            if elsewhere:
+                record = self.kind.expanded(record, dict.fromkeys(elsewhere, b""))
+            wanted = self.choice.of(check(self.kind, record))
+            if wanted is None:
+                self._left_out += 1
             else:
-                return False
-            ident = digest(source)
-            if given is not None and given != ident.hex():
-                return False
-            self._probe.source = source
-            self.kind.check_source(self._probe)
-            said = self._annotations(found)
-        except (BadSample, KeyError, TypeError):
-            return False
-        if said is None:
-            return False
+                self._packer.add(wanted)
+        except BadSample as e:
+            self._problems.append(problem(self.path, number, str(e), line))
+
+    def _take(self, lines: list[bytes]) -> bool:
+        """Take lines that are all plain. False: one of them is not, or has a mistake; none was taken."""
         packer = self._packer
-        number = len(packer.ids)
-        first = None
-        for position, one in enumerate(said):
-            index = packer.said.setdefault(one, len(packer.said))
-            if position:
-                packer.further.append((number, position, index))
-            else:
-                first = index
-            if one[3]:
-                packer.sparse.setdefault("hard", {})[number] = True
-        packer.ids.append(ident)
-        packer.sources.append(source)
-        packer.names.append(name)
-        packer.usages.append(usage)
-        packer.first.append(first)
+        try:
+            if max(map(len, lines)) > MAX_LINE:
+                return False
+            found = [orjson.loads(line) for line in lines]
+            shapes = {tuple(one) for one in found}
+            if not all(map(_FIELDS.issuperset, shapes)):
+                return False
+            sources = [one["source"] for one in found]
+            usages = [_USAGES[one.get("usage")] for one in found]
+            names = self._names(sources)
+            if names is None:
+                return False
+            ids = list(map(digest, sources))
+            if any("id" in shape for shape in shapes):
+                given = [one.get("id") for one in found]
+                if any(one is not None and one != own.hex() for one, own in zip(given, ids, strict=True)):
+                    return False
+            if not self._take_annotations([one.get("annotation") for one in found], len(packer.ids)):
+                return False
+        except (BadSample, AttributeError, KeyError, TypeError, ValueError):  # the last also for what is no JSON
+            return False
+        packer.ids += ids
+        packer.sources += sources
+        packer.names += names
+        packer.usages += usages
         return True
 
-    def _annotations(self, found: Any) -> Sequence[Said] | None:
-        """What plain annotations say; None when they are not plain. Raises BadSample, KeyError, TypeError as well."""
-        if not found:
-            return () if found is None or type(found) is list else None
-        if type(found) is not list or not self.kind.labels_alone:
+    def _names(self, sources: list[str]) -> list[str] | None:
+        """The names of objects, or of texts (none); None where one is not plain. Raises BadSample, TypeError."""
+        joined = " ".join(sources)
+        own = type(self.kind).check_source is not DatasetType.check_source
+        for self._probe.source in sources if own else sources[:1]:
+            self.kind.check_source(self._probe)
+        if joined.startswith(CONTENT):
+            texts = [one.removeprefix(CONTENT) for one in sources]
+            plain = all(map(str.startswith, sources, repeat(CONTENT))) and all(map(str.strip, texts))
+            return [""] * len(sources) if plain and "\0" not in joined else None
+        # Nothing that a path must not have, or that needs a closer look.
+        if not joined.isprintable() or "/." in joined or "/ " in joined or joined.count("//") != len(sources):
             return None
-        said = []
-        for one in found:
-            kind, name, hard, by = one["type"], one["name"], one.get("hard"), one.get("annotated-by")
-            if not one.keys() <= _SAID_FIELDS or (hard is not None and type(hard) is not str):
-                return None
-            known = self._said.get((kind, name, hard, by))
-            if known is None:
-                plain = {"type": kind, "name": name, "hard": hard, "annotated-by": by}
-                record = parse_data({"source": self._probe.source, "annotation": [plain]})
-                self.kind.check_annotations(record)
-                known = self._said[kind, name, hard, by] = packed(record.annotations[0])
-            created, confidence = one.get("creation-time"), one.get("confidence")
-            if created is not None or confidence is not None:
-                if confidence is not None and (type(confidence) is not float or not 0 <= confidence <= 1):
+        suffixes = () if own else self.kind.suffixes
+        if suffixes and not all(map(str.endswith, [one[-8:].lower() for one in sources], repeat(suffixes))):
+            return None
+        folders = [one[: one.rindex("/") + 1] for one in sources]
+        for folder in set(folders):
+            bucket = folder[: folder.index("/", 5)]
+            if bucket not in self._buckets:
+                if not PLAIN.fullmatch(f"{folder}-"):
                     return None
-                at = parse_time(created) if created else None
-                known = (known[0], known[1], confidence, known[3], known[4], at, None, None)
-            said.append(known)
-        if len(said) > 1 and len({one[:2] for one in said}) != len(said):
+                self._buckets.add(bucket)
+        names = [one[len(folder) :] for one, folder in zip(sources, folders, strict=True)]
+        return names if all(names) else None
+
+    def _take_annotations(self, groups: list[Any], number: int) -> bool:
+        """Take what is said of the samples from `number` on. False: it is not plain, and nothing was taken.
+
+        Raises BadSample, KeyError, TypeError, and nothing was taken.
+        """
+        packer, written, alone = self._packer, self._written, self.kind.labels_alone
+        new: dict[Said, int] = {}
+        new_written: dict[tuple[Any, ...], _Numbered] = {}
+        first: list[int | None] = []
+        further: list[tuple[int, int, int]] = []
+        hard: dict[int, Any] = {}
+        for at, group in enumerate(groups, number):
+            if not group:
+                if group is not None and type(group) is not list:
+                    return False
+                first.append(None)
+                continue
+            if type(group) is not list or not alone:
+                return False
+            said = []
+            for one in group:
+                key = (*one, *one.values())
+                known = written.get(key) or new_written.get(key)
+                if known is None:
+                    what = self._plain_said(one)
+                    if what is None:
+                        return False
+                    index = packer.said.get(what)
+                    if index is None:
+                        index = new.setdefault(what, len(packer.said) + len(new))
+                    known = index, what
+                    if "confidence" not in one:  # of which 1 equals 1.0 and true
+                        new_written[key] = known
+                said.append(known)
+            first.append(said[0][0])
+            if len(said) > 1:
+                if len({what[:2] for _, what in said}) != len(said):
+                    return False
+                further += [(at, position, index) for position, (index, _) in enumerate(said) if position]
+            for _, what in said:
+                if what[3]:
+                    hard[at] = True
+        packer.said |= new
+        written |= new_written
+        packer.first += first
+        packer.further += further
+        if hard:
+            packer.sparse.setdefault("hard", {}).update(hard)
+        return True
+
+    def _plain_said(self, one: Mapping[str, Any]) -> Said | None:
+        """What a plain annotation says; None when it is not plain. Raises BadSample, KeyError, TypeError as well."""
+        kind, name, hard, by = one["type"], one["name"], one.get("hard"), one.get("annotated-by")
+        if not one.keys() <= _SAID_FIELDS or (hard is not None and type(hard) is not str):
             return None
-        return said
+        known = self._said.get((kind, name, hard, by))
+        if known is None:
+            plain = {"type": kind, "name": name, "hard": hard, "annotated-by": by}
+            record = parse_data({"source": self._probe.source, "annotation": [plain]})
+            self.kind.check_annotations(record)
+            known = packed(record.annotations[0])
+            if "\0" in known[4]:
+                return None
+            self._said[kind, name, hard, by] = known
+        created, confidence = one.get("creation-time"), one.get("confidence")
+        if created is None and confidence is None:
+            return known
+        if confidence is not None and (type(confidence) is not float or not 0 <= confidence <= 1):
+            return None
+        at = parse_time(created) if created else None
+        return (known[0], known[1], confidence, known[3], known[4], at, None, None)
 
 
 def problem(path: str, number: int, reason: str, line: bytes | None) -> Problem:
@@ -217,6 +288,7 @@ class ParserProcess:
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
         self._stack = AsyncExitStack()
+        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
 
     async def __aenter__(self) -> ParserProcess:
         begin = "from bottega_dataset.parsing import serve; serve()"
@@ -227,7 +299,8 @@ class ParserProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, BufferedByteReceiveStream(self._process.stdout)
-        await self._send(self._parser)
+        parser = pickle.dumps(self._parser, pickle.HIGHEST_PROTOCOL)
+        await self._in.send(_LENGTH.pack(len(parser)) + parser)
         self._begun = asyncio.create_task(self._out.receive_exactly(len(_READY)))
         return self
 
@@ -237,12 +310,14 @@ class ParserProcess:
         return self._begun.done()
 
     async def __call__(self, block: bytes, number: int) -> Parsed:
-        """What a block holds, as `Parser` says it. Raises Unavailable when the process was ended."""
+        """What a block holds, as `Parser` says it; of several that are asked for at once, one after the other.
+
+        Raises Unavailable when the process was ended.
+        """
         try:
             await self._begun
-            await self._send((block, number))
-            (length,) = _LENGTH.unpack(await self._out.receive_exactly(_LENGTH.size))
-            answer = pickle.loads(await self._out.receive_exactly(length))  # noqa: S301  # our own process's
+            # At the same time: what is sent may wait for the process, which waits until its answer is taken.
+            _, answer = await asyncio.gather(self._send(block, number), self._answer())
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError) as e:
             raise Unavailable("the process that reads the manifest was ended") from e
         if isinstance(answer, BaseException):
@@ -250,9 +325,15 @@ class ParserProcess:
         assert isinstance(answer, Parsed)
         return answer
 
-    async def _send(self, what: object) -> None:
-        data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
-        await self._in.send(_LENGTH.pack(len(data)) + data)
+    async def _send(self, block: bytes, number: int) -> None:
+        async with self._sending:
+            await self._in.send(_BLOCK.pack(len(block), number))
+            await self._in.send(block)
+
+    async def _answer(self) -> object:
+        async with self._receiving:
+            (length,) = _LENGTH.unpack(await self._out.receive_exactly(_LENGTH.size))
+            return pickle.loads(await self._out.receive_exactly(length))  # noqa: S301  # our own process's
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -268,18 +349,14 @@ def serve() -> None:
     """What the process does: read a parser, then blocks, and answer each until nobody asks any more."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
 
-    def receive() -> Any:
-        head = source.read(_LENGTH.size)
-        if len(head) < _LENGTH.size:
-            sys.exit(0)
-        return pickle.loads(source.read(_LENGTH.unpack(head)[0]))  # noqa: S301  # from the platform
-
-    parser = receive()
+    (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
+    parser = pickle.loads(source.read(length))  # noqa: S301  # from the platform
     target.write(_READY)
     target.flush()
-    while True:
+    while len(head := source.read(_BLOCK.size)) == _BLOCK.size:
+        length, number = _BLOCK.unpack(head)
         try:
-            answer = parser(*receive())
+            answer = parser(source.read(length), number)
         except Exception as e:
             answer = e
         data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)

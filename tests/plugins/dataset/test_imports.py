@@ -318,15 +318,42 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     async def read(cursor: dict[str, object]) -> list[dict[str, object]]:
         return [dict(chunk.cursor) async for chunk in ManifestImporter().read(request, cursor)]
 
-    tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(60_000)))
+    tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(150_000)))
     cursors = tenant.running.run(read({}))
     reached = [c["line"] for c in cursors]
-    assert reached[-1] == 60_000
+    assert reached[-1] == 150_000
     assert len(reached) > 1
     assert [c["line"] for c in tenant.running.run(read(cursors[0]))] == reached[1:]
     tenant.objects.put(path, b'{"source": "content://other"}\n')
     with pytest.raises(Exception, match="changed while it was being read"):
         tenant.running.run(read(cursors[0]))
+
+
+def test_another_process_reads_the_same(tenant: Tenant, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bottega.objects import ObjectPath
+    from bottega_dataset import import_manifest
+    from bottega_dataset.extension_points import ImportRequest
+    from bottega_dataset.parsing import ParserProcess
+    from bottega_dataset.types.text import TextClassification
+
+    path = f"s3://{bucket}/large.manifest"
+    request = ImportRequest(
+        ObjectPath.parse(path), TextClassification(), tenant.running.platform("dataset").objects, {}
+    )
+    lines = [b'{"source": "content://text %d"}' % n if n % 1009 else b"{bad %d" % n for n in range(40_000)]
+    tenant.objects.put(path, b"\n".join(lines))
+
+    async def read() -> list[tuple[object, ...]]:
+        chunks = [chunk async for chunk in import_manifest.ManifestImporter().read(request, {})]
+        return [(c.cursor, c.progress, [one.source for one in c.samples], c.problems) for c in chunks]
+
+    monkeypatch.setattr(import_manifest, "_PART", 50_000)
+    here = tenant.running.run(read())
+    monkeypatch.setattr(import_manifest, "_APART_FROM", 1)
+    monkeypatch.setattr(ParserProcess, "is_ready", True)
+    assert tenant.running.run(read()) == here
+    assert len(here) > 20
+    assert [p.place for *_, problems in here for p in problems][1] == f"{path}, line 1010"
 
 
 def test_failures_say_why(datasets: Datasets, tenant: Tenant, make: Make, bucket: str, one: One) -> None:
