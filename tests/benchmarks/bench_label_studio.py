@@ -146,7 +146,8 @@ def ours(place: Path) -> dict[str, float]:
     manifest.write_text("".join(json.dumps({"source": f"content://{text(n)}"}) + "\n" for n in range(TASKS)), "utf-8")
     environment = {"BOTTEGA__SERVER__RATE_LIMIT": "1000000/second", "BOTTEGA__LOG__LEVEL": "warning"}
     with PlatformProcess(place / "data", environment) as platform:
-        datasets = Datasets(platform.client)
+        client = platform.client
+        datasets = Datasets(client)
         datasets.objects.create_bucket(BUCKET)
         datasets.create("reviews", f"s3://{BUCKET}/work/", dataset_type=100)
 
@@ -165,14 +166,14 @@ def ours(place: Path) -> dict[str, float]:
         rng = random.Random(20261127)
 
         def page() -> None:
-            platform.client.get(where, {"limit": 10, "offset": rng.randrange(TASKS - 10)})
+            client.get(where, {"limit": 10, "offset": rng.randrange(TASKS - 10)})
 
         found["page"] = statistics.median(timed(page) * 1000 for _ in range(PAGES))
         after: dict[str, Any] = {}
 
         def following() -> None:
             query = {"limit": 10, "cursor": after.get("next_cursor"), "count": "none" if after else None}
-            after.update(platform.client.get(where, query))
+            after.update(client.get(where, query))
 
         found["next page"] = statistics.median(timed(following) * 1000 for _ in range(PAGES))
     return found
