@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,19 +40,25 @@ def finish_job(tenant: Tenant, name: str) -> None:
     tenant.running.run(emit())
 
 
+def as_user(tenant: Tenant, folder: Path) -> dict[str, str]:
+    """The environment of a shell in which `bottega` is the tenant's."""
+    file = folder / "credentials.json"
+    known = {"url": tenant.running.url, "project_id": tenant.project_id}
+    file.write_text(json.dumps({**known, "access_key": tenant.access_key, "secret_key": tenant.secret_key}))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "BOTTEGA_CREDENTIALS": str(file), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+
+
+def shell(line: str, environment: dict[str, str]) -> str:
+    """What a line of the page prints."""
+    return subprocess.run(["bash", "-c", line], check=True, capture_output=True, text=True, env=environment).stdout
+
+
 @pytest.fixture
 def bottega(tenant: Tenant, tmp_path: Path) -> Callable[..., str]:
     """The command line, as the tenant."""
-    file = tmp_path / "credentials.json"
-    known = {"url": tenant.running.url, "project_id": tenant.project_id}
-    file.write_text(json.dumps({**known, "access_key": tenant.access_key, "secret_key": tenant.secret_key}))
-
-    def run(*words: str) -> str:
-        command = [sys.executable, "-m", "bottega", *words]
-        environment = {**os.environ, "BOTTEGA_CREDENTIALS": str(file)}
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-
-    return run
+    environment = as_user(tenant, tmp_path)
+    return lambda *words: shell(shlex.join(["bottega", *words]), environment)
 
 
 @pytest.fixture
@@ -125,6 +132,50 @@ def test_the_server_refuses_everything_else(stranger: Tenant, given: Path) -> No
 def test_someone_without_the_right_gets_no_credentials(tenant: Tenant) -> None:
     with pytest.raises(Exception, match="no statement allows bottega:event:subscribe"):
         tenant.user().client.post("/v1/{project_id}/nats-credentials", {"name": "x"})
+
+
+CONSOLE = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"^```console\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+@pytest.mark.parametrize("line", [line for line in CONSOLE if line.startswith("bottega events tail")])
+def test_following_the_events_of_a_project(tenant: Tenant, tmp_path: Path, line: str) -> None:
+    output = tmp_path / "output.txt"
+    with output.open("wb") as stdout:
+        following = subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=stdout, env=as_user(tenant, tmp_path))
+        try:
+            numbers = iter(range(1000))
+
+            def heard() -> bool:
+                # It hears what happens from when it is there, which nothing outside tells.
+                finish_job(tenant, f"job-{next(numbers)}")
+                return "job-" in output.read_text("utf-8")
+
+            wait_until(heard)
+        finally:
+            following.terminate()
+            following.wait(10)
+    assert "training.job.completed.v1" in output.read_text("utf-8")
+
+
+def test_the_webhook_of_the_page(tmp_path: Path) -> None:
+    networks = {"plugins": {"notify": {"allowed_networks": ["127.0.0.0/8"]}}}
+    lines = [line for line in CONSOLE if line.startswith("bottega webhooks")]
+    with RunningPlatform(tmp_path / "data", networks) as running, Receiver().listening() as receiver:
+        tenant = running.tenant()
+        environment = as_user(tenant, tmp_path)
+        said = [shell(line.replace("https://example.org/hooks", receiver.url), environment) for line in lines]
+        assert "whsec_" in said[0]
+        assert len(receiver.taken) == 1  # the test
+        finish_job(tenant, "wine")
+        finish_job(tenant, "digits")
+        wait_until(lambda: len(receiver.taken) == 2)
+        assert json.loads(receiver.taken[1].body)["data"]["name"] == "digits"
+        wait_until(lambda: "delivered" in shell(lines[-1], environment))
 
 
 def test_the_function_that_verifies_knows_true_from_false(tenant: Tenant) -> None:

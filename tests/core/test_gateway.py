@@ -63,6 +63,18 @@ def test_a_signature_outside_its_window_is_refused(tenant: Tenant) -> None:
     assert_refused(httpx.get(url, headers=signed), 401, "APIGW.0301")
 
 
+def test_a_signed_request_heard_by_others_does_only_what_it_said(tenant: Tenant) -> None:
+    """Inside the window it can be sent again: equal requests of one second are signed alike, and both are meant."""
+    url = f"{tenant.running.url}/v1/whoami"
+    signed = signing.sign("GET", url, {}, b"", tenant.access_key, tenant.secret_key)
+    assert [httpx.get(url, headers=signed).status_code for _ in range(2)] == [200, 200]
+    assert_refused(httpx.get(f"{url}?again=1", headers=signed), 401, "APIGW.0301")
+    other = f"{tenant.running.url}/v1/{tenant.project_id}/nats-credentials"
+    assert_refused(httpx.post(other, headers=signed), 401, "APIGW.0301")
+    later = {**signed, "X-Sdk-Date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + 60))}
+    assert_refused(httpx.get(url, headers=later), 401, "APIGW.0301")
+
+
 def test_a_wrong_secret_is_refused(tenant: Tenant) -> None:
     stolen = Client(tenant.running.url, tenant.project_id, tenant.access_key, "guess")
     with pytest.raises(ApiFailure) as refused:

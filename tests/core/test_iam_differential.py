@@ -49,7 +49,10 @@ OPERATORS = {
         f"Number{kind}"
         for kind in ("Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals")
     ],
-    "g:CurrentTime": ["DateLessThan", "DateGreaterThanEquals", "DateEquals", "DateNotEquals"],
+    "g:CurrentTime": [
+        f"Date{kind}"
+        for kind in ("Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals")
+    ],
     "g:MFAPresent": ["Bool"],
     "g:SourceIp": ["IpAddress", "NotIpAddress"],
     "obs:names": ["StringEquals", "StringNotEquals", "StringLike", "StringNotLikeIgnoreCase"],
