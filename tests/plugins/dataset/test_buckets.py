@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -116,7 +118,8 @@ def test_a_listing_asks_for_the_right_to_its_prefix(tenant: Tenant, bucket: str)
         "Version": "1.1",
         "Statement": [{"Effect": "Allow", "Action": ["obs:bucket:ListBucket"], "Condition": own}],
     }
-    for policies in ([everything, hidden], [shown]):
+    cases: list[list[Mapping[str, Any]]] = [[everything, hidden], [shown]]
+    for policies in cases:
         user = tenant.user(policies)
         assert [o["key"] for o in user.client.get(where, {"prefix": "own/"})["objects"]] == ["own/1"]
         with pytest.raises(ApiFailure) as refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -343,7 +344,7 @@ def test_another_process_reads_the_same(tenant: Tenant, bucket: str, monkeypatch
     lines = [b'{"source": "content://text %d"}' % n if n % 1009 else b"{bad %d" % n for n in range(40_000)]
     tenant.objects.put(path, b"\n".join(lines))
 
-    async def read() -> list[tuple[object, ...]]:
+    async def read() -> list[tuple[Any, ...]]:
         chunks = [chunk async for chunk in import_manifest.ManifestImporter().read(request, {})]
         return [(c.cursor, c.progress, [one.source for one in c.samples], c.problems) for c in chunks]
 
