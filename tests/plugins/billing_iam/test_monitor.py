@@ -93,8 +93,8 @@ def state(tenant: Tenant, alarm_id: str) -> str:
 
 
 def test_calls_of_a_service_and_of_its_model_are_measured(tenant: Tenant, called: Callable[..., None]) -> None:
-    called("s1", 10, failed=2, seconds=0.5)
-    called("s1", 30, failed=0, seconds=1.5)
+    called("s1", 10, failed=2, seconds=1.5)
+    called("s1", 30, failed=0, seconds=0.5)
     wait_until(lambda: sum(values(tenant, "total_called_times", "sum", service_id="s1")) == 40, 20)
     assert values(tenant, "failed_called_times", "max", service_id="s1") == [2]
     assert values(tenant, "successfully_called_times", "sum", service_id="s1", model_id="m1") == [38]

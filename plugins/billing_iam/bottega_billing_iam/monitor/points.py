@@ -22,12 +22,13 @@ STATISTICS = ("average", "max", "min", "sum")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value measured now. `dimensions` name what it was measured of, such as ``{"service_id": "…"}``."""
+    """One value measured now, or the average of `count`. `dimensions` name of what, as ``{"service_id": "…"}``."""
 
     project_id: str
     metric: str
     dimensions: Mapping[str, str]
     value: float
+    count: int = 1
 
 
 def dimensions_text(dimensions: Mapping[str, str]) -> str:
@@ -61,8 +62,8 @@ async def record(tx: Transaction, samples: Sequence[Sample], at: int | None = No
             "metric": sample.metric,
             "dimensions": dimensions_text(sample.dimensions),
             "minute": minute,
-            "samples": 1,
-            "total": sample.value,
+            "samples": sample.count,
+            "total": sample.value * sample.count,
             "least": sample.value,
             "most": sample.value,
         }
@@ -76,7 +77,7 @@ def _upsert(session: AsyncSession, values: dict[str, Any]) -> Any:
     return statement.on_conflict_do_update(
         index_elements=["project_id", "metric", "dimensions", "minute"],
         set_={
-            "samples": col(Point.samples) + 1,
+            "samples": col(Point.samples) + new.samples,
             "total": col(Point.total) + new.total,
             "least": case((new.least < col(Point.least), new.least), else_=col(Point.least)),
             "most": case((new.most > col(Point.most), new.most), else_=col(Point.most)),

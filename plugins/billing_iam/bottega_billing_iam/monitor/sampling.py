@@ -63,19 +63,19 @@ class Reading:
 async def on_calls(received: Received[CallsCounted], tx: Transaction) -> None:
     """Keep how often a model of a service was called; the same event heard again is not counted again."""
     event = received.event
-    figures: dict[str, float] = {
-        "total_called_times": event.calls,
-        "successfully_called_times": event.calls - event.failed,
-        "failed_called_times": event.failed,
+    figures: dict[str, tuple[float, int]] = {
+        "total_called_times": (event.calls, 1),
+        "successfully_called_times": (event.calls - event.failed, 1),
+        "failed_called_times": (event.failed, 1),
     }
     if event.seconds:
-        figures["avg_latency"] = event.seconds / event.calls * 1000
+        figures["avg_latency"] = event.seconds / event.calls * 1000, event.calls
     service = {"service_id": event.service_id}
     await points.record(
         tx,
         [
-            Sample(received.project_id, metric, thing, float(value))
-            for metric, value in figures.items()
+            Sample(received.project_id, metric, thing, float(value), count)
+            for metric, (value, count) in figures.items()
             for thing in (service, {**service, "model_id": event.model_id})
         ],
     )
