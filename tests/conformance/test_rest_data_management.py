@@ -34,7 +34,7 @@ WITHOUT_EFFECT = {
     r"(body|WorkforceInformation)\.(dataset_id|task_id|status)": KNOWN,
     r"body\.import_folder": "samples stay where they are; an import copies nothing",
     r"query\.locale": "messages are in English",
-    r"query\.(version_format|dataset_version)|body\.with_column_header": "versions have one format, a manifest",
+    r"query\.(version_format|dataset_version)": "datasets are not chosen by the format of their versions",
     r"(query|body)\.email|(query|SampleLabels)\.worker_id|query\.(sample_state|workforce_task_id)": (
         "what members of a team say is asked for, and said, by the operations of their task"
     ),

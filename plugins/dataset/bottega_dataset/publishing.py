@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import anyio
@@ -15,6 +16,7 @@ import anyio.to_thread
 from bottega.context import now_ms
 from bottega.database import AsyncSession, Transaction
 from bottega.entities import Resource
+from bottega.errors import Invalid
 from bottega.events import Received
 from bottega.objects import ObjectPath
 from bottega.platform import Platform
@@ -22,16 +24,20 @@ from bottega_dataset import annotation_files, labels, version_index
 from bottega_dataset.comparing import local_index
 from bottega_dataset.entities import Dataset, DatasetVersion, Task
 from bottega_dataset.events import TaskFinished
-from bottega_dataset.extension_points import DatasetType
+from bottega_dataset.export_folder import ExportFolder
+from bottega_dataset.extension_points import DatasetType, ExportRequest
 from bottega_dataset.kinds import Kinds
-from bottega_dataset.manifest import format_line
+from bottega_dataset.manifest import format_line, parse_line
 from bottega_dataset.query import SampleFilter
 from bottega_dataset.sample import SampleRecord, identity
 from bottega_dataset.snapshot import Form, ManifestFile, Row, Split, content, rows, snapshot, together
 from bottega_dataset.storage_rights import Rights
 from bottega_dataset.tasks import Running
 from bottega_dataset.version_index import ADDED, MODIFIED, REMOVED, Index, IndexWriter, differences
-from bottega_dataset.versions import CREATING, FAILED, NORMAL, announce, folder, get
+from bottega_dataset.versions import CREATING, CSV, FAILED, NORMAL, announce, folder, get
+
+_AT_ONCE = 1000
+"""Samples."""
 
 
 class Publishing:
@@ -58,7 +64,10 @@ class Publishing:
             version.changes = await self.changes(kind, previous, Index(sorted_index))
             await self._platform.objects.upload(sorted_index, version_index.path_of(version))
             manifest = ObjectPath.parse(version.manifest_path)
-            await self._platform.objects.upload(file.finish(), manifest, "application/json-lines")
+            finished = file.finish()
+            if version.options.get("version_format") == CSV:
+                await self._write_table(dataset, kind, version, finished, target, rights)
+            await self._platform.objects.upload(finished, manifest, "application/json-lines")
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, counted={"written": file.lines}, progress=1.0, state="completed")
             version.status, version.updated_at = NORMAL, now_ms()
@@ -104,6 +113,32 @@ class Publishing:
                 lines = [form.line(row, usage(row)) for row in batch]
             written.add(batch, lines)
             await anyio.lowlevel.checkpoint()
+
+    async def _write_table(
+        self,
+        dataset: Dataset,
+        kind: DatasetType,
+        version: DatasetVersion,
+        manifest: Path,
+        target: ObjectPath,
+        rights: Rights,
+    ) -> None:
+        """The samples of the manifest as a table beside it. Raises Invalid for one that has no place in it."""
+
+        async def samples() -> AsyncIterator[Sequence[SampleRecord]]:
+            with manifest.open("rb") as lines:
+                while batch := [parse_line(line) for line in islice(lines, _AT_ONCE)]:
+                    yield batch
+                    await anyio.lowlevel.checkpoint()
+
+        exporter = self._kinds.exporter(CSV.lower(), dataset.dataset_type)
+        names = [one["name"] for one in version.label_stats]
+        origin, store = dataset.data_path, self._platform.objects
+        with ExportFolder(store, target, origin=origin, refusal=rights.refusal, copies=False) as folder:
+            await exporter.write(ExportRequest(version.name, kind, names, samples(), folder, version.options))
+            if folder.left_out:
+                raise Invalid(f"version_format {CSV}: {folder.problems[0].place}: {folder.problems[0].reason}")
+            await folder.finish()
 
     async def changes(self, kind: DatasetType, previous: DatasetVersion | None, index: Index) -> dict[str, int]:
         """What changed since the version before: the vendor's counts of the new version."""

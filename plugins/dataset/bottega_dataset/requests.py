@@ -225,7 +225,10 @@ class NewImport(Body):
 
 
 class NewVersion(Body):
-    """`seed` decides which samples the split takes; the same one gives the same split."""
+    """`seed` decides which samples the split takes; the same one gives the same split.
+
+    Of format ``CSV`` a version has a table of its samples beside its manifest.
+    """
 
     version_name: str | None = None
     description: str = ""
@@ -234,7 +237,8 @@ class NewVersion(Body):
     export_images: bool = False
     remove_sample_usage: bool = True
     clear_hard_property: bool = True
-    version_format: str = Field("Default", pattern="^Default$")
+    version_format: Literal["Default", "CSV"] = "Default"
+    with_column_header: bool = True
 
 
 class ExportParams(Body):

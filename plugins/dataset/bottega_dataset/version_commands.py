@@ -37,6 +37,8 @@ def publish(
     images: Annotated[bool, typer.Option("--images", help="Copy the objects beside the manifest.")] = False,
     keep_usage: Annotated[bool, typer.Option("--keep-usage", help="Keep TRAIN, EVAL, … the samples have.")] = False,
     keep_hard: Annotated[bool, typer.Option("--keep-hard", help="Keep which samples are hard examples.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the samples as a table (data.csv) as well.")] = False,
+    header: Annotated[bool, typer.Option(help="Begin the table with the names of its columns.")] = True,
 ) -> None:
     """Publish a version."""
     options: dict[str, Any] = {
@@ -44,6 +46,8 @@ def publish(
         "export_images": images,
         "remove_sample_usage": not keep_usage,
         "clear_hard_property": not keep_hard,
+        "version_format": "CSV" if csv else "Default",
+        "with_column_header": header,
     }
     with waiting(f"publish {name}"):
         shown = Datasets(connect()).publish(name, version, train_ratio=train, seed=seed, **options)

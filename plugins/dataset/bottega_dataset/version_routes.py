@@ -38,6 +38,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
             found = await service.get(session, caller.project_id, dataset_id)
         caller.about(resource=found.resource.urn, name=found.resource.name)
         await caller.check_path(ObjectPath.parse(found.dataset.work_path, "work_path"), write=True)
+        if body.version_format == versions.CSV:
+            kinds.exporter(versions.CSV.lower(), found.dataset.dataset_type)
         async with platform.database.transaction() as tx:
             found = await service.get(tx.session, caller.project_id, dataset_id)
             version = await versions.request(
@@ -51,6 +53,8 @@ def router(platform: Platform, kinds: Kinds) -> APIRouter:
                     "export_images": body.export_images,
                     "keep_usage": not body.remove_sample_usage,
                     "keep_hard": not body.clear_hard_property,
+                    "version_format": body.version_format,
+                    "with_column_header": body.with_column_header,
                 },
                 project_id=caller.project_id,
                 user_id=caller.user_id,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import false
 from sqlmodel import col, func, select
 
 from bottega.context import now_ms
@@ -21,6 +20,9 @@ from bottega_dataset.entities import Dataset, DatasetVersion, Task
 from bottega_dataset.events import VersionDeleted, VersionPublished
 
 CREATING, NORMAL, FAILED = 0, 1, 4
+DEFAULT, CSV = "Default", "CSV"
+_FORMATS = {0: DEFAULT, 2: CSV}
+"""The API's ``version_format``, by number."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -50,15 +52,16 @@ async def listing(
     """The number of versions, and some of them, the newest first.
 
     :param ratio: the least and the largest part that is for training.
-    :param form: the API's ``version_format``; all versions are of format 0, ``Default``.
+    :param form: the API's ``version_format``: 0 for ``Default``, 2 for ``CSV``; of others there are none.
     """
     chosen = [col(DatasetVersion.dataset_id) == dataset.id, col(DatasetVersion.deleted_at).is_(None)]
     if status is not None:
         chosen.append(col(DatasetVersion.status) == status)
     if ratio is not None:
         chosen.append(col(DatasetVersion.train_ratio).between(*ratio))
-    if form:
-        chosen.append(false())
+    if form is not None:
+        own = col(DatasetVersion.options)["version_format"].as_string()
+        chosen.append(func.coalesce(own, DEFAULT) == _FORMATS.get(form, ""))
     total = (await session.exec(select(func.count()).select_from(DatasetVersion).where(*chosen))).one()
     order = (col(DatasetVersion.created_at).desc(), col(DatasetVersion.name).desc())
     rows = await session.exec(select(DatasetVersion).where(*chosen).order_by(*order).offset(offset).limit(limit))
@@ -121,7 +124,8 @@ async def request(
 ) -> DatasetVersion:
     """Have a version published: named `name`, or V001, V002, … Raises Invalid, Conflict.
 
-    :param options: ``seed``, ``export_images``, ``keep_usage``, ``keep_hard``.
+    :param options: ``seed``, ``export_images``, ``keep_usage``, ``keep_hard``, ``version_format``,
+        ``with_column_header``.
     """
     assert dataset.key is not None
     if not (await counting.counts(tx.session, [dataset.key]))[dataset.key][0]:

@@ -346,9 +346,38 @@ def test_versions_are_found_by_status_and_split(datasets: Datasets, client: Clie
 
     assert found(train_evaluate_ratio="0.4,0.9") == ["V001"]
     assert found(status=1) == ["V002", "V001"]
-    assert found(version_format=2) == []
+    datasets.publish(name, "table", version_format="CSV")
+    assert found(version_format=0) == ["V002", "V001"]
+    assert found(version_format=1) == []
+    assert found(version_format=2) == ["table"]
     with pytest.raises(ApiFailure, match="two numbers"):
         found(train_evaluate_ratio="half")
+
+
+def test_a_version_is_a_table_as_well(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
+    rows = make(dataset_type=400)
+    tenant.objects.put(f"s3://{bucket}/rows/a.csv", b'size,name\n1,"a, b"\n2,c\n')
+    datasets.import_from(rows, f"s3://{bucket}/rows/", with_column_header=True)
+    version = datasets.publish(rows, "with", version_format="CSV")
+    assert (version["version_format"], version["with_column_header"]) == ("CSV", True)
+    table = version["data_path"] + "data.csv"
+    assert tenant.objects.list(version["data_path"]) == [table, version["manifest_path"]]
+    assert tenant.objects.get(table).decode() == 'size,name,@label,@usage\r\n1,"a, b",,\r\n2,c,,\r\n'
+    bare = datasets.publish(rows, "without", version_format="CSV", with_column_header=False)
+    assert tenant.objects.get(bare["data_path"] + "data.csv").decode() == '1,"a, b",,\r\n2,c,,\r\n'
+    tenant.objects.put(f"s3://{bucket}/others/b.csv", b"weight\n3\n")
+    datasets.import_from(rows, f"s3://{bucket}/others/", with_column_header=True)
+    with pytest.raises(TaskFailed, match="the row has the columns weight; the first one has others"):
+        datasets.publish(rows, "mixed", version_format="CSV")
+    datasets.publish(rows, "manifest")
+
+
+def test_what_is_no_table_is_told_before(datasets: Datasets, make: Make) -> None:
+    boxes = make(dataset_type=1)
+    with pytest.raises(ApiFailure, match="object_detection datasets are not exported as 'csv'"):
+        datasets.publish(boxes, version_format="CSV")
+    with pytest.raises(ApiFailure, match="version_format"):
+        datasets.publish(boxes, version_format="CarbonData")
 
 
 def test_the_split_keeps_rare_labels_in_both_parts(tenant: Tenant, datasets: Datasets, make: Make, bucket: str) -> None:
