@@ -22,6 +22,8 @@ _APART_FROM = 16 * 2**20
 """Bytes of a manifest that are worth a process of their own; less is parsed here, a little at a time."""
 _AHEAD = 1
 """Parts the process is given beside the one that is waited for, so that it has something to do meanwhile."""
+_LINES = 32_000
+"""Short ones in a chunk, about: others who write wait for them."""
 _BLOCK, _PART, _LITTLE = 4 * 2**20, 4 * 2**20, 64 * 1024
 """Bytes that are read at once, become a chunk, and are parsed here before others have their turn."""
 
@@ -62,7 +64,8 @@ class ManifestImporter:
                     yield Chunk([], problems, _at(reader, behind, number), behind / reader.size)
                     continue
                 offset = behind - len(block)
-                for part in _parts(block, _PART):
+                average = len(block) // (block.count(b"\n") + 1) + 1
+                for part in _parts(block, min(_PART, _LINES * average)):
                     following, offset = number + 1, offset + len(part)
                     if apart and apart.is_ready:
                         number += part.count(b"\n") + (not part.endswith(b"\n"))

@@ -16,7 +16,7 @@ from bottega.testing import RunningPlatform, Tenant
 from bottega_dataset.client import Datasets, TaskFailed
 from bottega_dataset.snapshot import ManifestFile
 
-SIZE = 12_000
+SIZE = 40_000
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_an_import_fails_clearly_and_is_completed_without_duplicates(
     manifest = f"s3://{bucket}/long.manifest"
     tenant.objects.put(manifest, "\n".join(lines).encode())
     where = f"/v2/{{project_id}}/datasets/{datasets.create('texts', f'/{bucket}/out/', dataset_type=100)['dataset_id']}"
-    limit(full, 900)
+    limit(full, 3000)
     try:
         with pytest.raises(TaskFailed, match="no space is left on the disk of the platform"):
             datasets.import_from("texts", manifest, import_type="manifest")

@@ -36,11 +36,12 @@ async def watching(platform: Platform) -> AsyncIterator[None]:
 async def _watch(platform: Platform, watch: Watch, alarms: Alarms) -> None:
     settings = platform.settings
     while True:
+        began = now_ms()  # what is forgotten was old when it was counted, however long the counting took
         try:
             await watch.take()
             await alarms.evaluate()
             async with platform.database.transaction() as tx:
-                await points.forget(tx, now_ms() - settings.keep_days * _DAY_MS)
+                await points.forget(tx, began - settings.keep_days * _DAY_MS)
         except Exception:  # a database or backend that is away comes back; the next round measures again
             log.warning("not measured", exc_info=True)
         await anyio.sleep(settings.interval_s)
