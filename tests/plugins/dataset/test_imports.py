@@ -316,7 +316,7 @@ def test_a_manifest_changed_while_it_is_read_is_not_mixed_up(
     platform = tenant.running.platform("dataset")
     request = ImportRequest(ObjectPath.parse(path), TextClassification(), platform.objects, {})
 
-    async def read(cursor: dict[str, object]) -> list[dict[str, object]]:
+    async def read(cursor: dict[str, Any]) -> list[dict[str, Any]]:
         return [dict(chunk.cursor) async for chunk in ManifestImporter().read(request, cursor)]
 
     tenant.objects.put(path, b"".join(b'{"source": "content://text %d"}\n' % n for n in range(150_000)))
