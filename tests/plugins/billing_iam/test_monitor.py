@@ -11,7 +11,7 @@ import pytest
 
 from bottega.backends import WorkloadSpec
 from bottega.client import ApiFailure
-from bottega.context import move_clock
+from bottega.context import move_clock, now_ms
 from bottega.events import Event
 from bottega.testing import RunningPlatform, Tenant, wait_until
 from bottega_billing_iam.monitor.alarms import Alarms
@@ -31,13 +31,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, each_database: dict[str, A
 
 @pytest.fixture
 def moved() -> Iterator[Callable[[int], None]]:
-    """Moves the clock by milliseconds; afterwards it is right again."""
+    """Moves the clock by milliseconds, from the beginning of a minute on; afterwards it is right again."""
     by: list[int] = []
 
     def move(ms: int) -> None:
         move_clock(ms)
         by.append(ms)
 
+    move(60_000 - now_ms() % 60_000)  # points are kept by the minute: what is to be in one must not fall into two
     yield move
     move_clock(-sum(by))
 
