@@ -60,13 +60,13 @@ class Publishing:
                 written = _Written(file, index)
                 rights = await Rights.of(self._platform, task.user_id, task.project_id)
                 await self._write(session, dataset, kind, version, target, written, rights)
+            finished = file.finish()
+            if version.options.get("version_format") == CSV:
+                await self._write_table(dataset, kind, version, finished, target, rights)
             sorted_index = await anyio.to_thread.run_sync(index.finish)
             version.changes = await self.changes(kind, previous, Index(sorted_index))
             await self._platform.objects.upload(sorted_index, version_index.path_of(version))
             manifest = ObjectPath.parse(version.manifest_path)
-            finished = file.finish()
-            if version.options.get("version_format") == CSV:
-                await self._write_table(dataset, kind, version, finished, target, rights)
             await self._platform.objects.upload(finished, manifest, "application/json-lines")
         async with self._platform.database.transaction() as tx:
             await running.commit(tx, counted={"written": file.lines}, progress=1.0, state="completed")
@@ -134,10 +134,8 @@ class Publishing:
         exporter = self._kinds.exporter(CSV.lower(), dataset.dataset_type)
         names = [one["name"] for one in version.label_stats]
         origin, store = dataset.data_path, self._platform.objects
-        with ExportFolder(store, target, origin=origin, refusal=rights.refusal, copies=False) as folder:
+        with _Table(store, target, origin=origin, refusal=rights.refusal, copies=False) as folder:
             await exporter.write(ExportRequest(version.name, kind, names, samples(), folder, version.options))
-            if folder.left_out:
-                raise Invalid(f"version_format {CSV}: {folder.problems[0].place}: {folder.problems[0].reason}")
             await folder.finish()
 
     async def changes(self, kind: DatasetType, previous: DatasetVersion | None, index: Index) -> dict[str, int]:
@@ -185,6 +183,16 @@ class Publishing:
                 version.status, version.message, version.updated_at = FAILED, event.error_msg or "", now_ms()
                 version.options = version.options | {"error_code": task.error_code if task else None}
                 tx.session.add(version)
+
+
+class _Table(ExportFolder):
+    """Every sample has a place in a version's table, or there is none; what it cannot say of one the manifest says."""
+
+    def leave_out(self, record: SampleRecord, reason: str) -> None:
+        raise Invalid(f"version_format {CSV}: {record.source[:200]}: {reason}")
+
+    def note(self, record: SampleRecord, reason: str) -> None:
+        pass
 
 
 class _Written:

@@ -68,6 +68,10 @@ def test_from_import_to_version(owner: Tenant, manifest: str) -> None:
     assert sum(r.usage == "TRAIN" for r in again) == SIZE * 4 // 5
     assert again[1].annotations[0].property == {"n": 1}
     assert datasets.publish("texts", train_ratio=0.8)["manifest_sha256"] == version["manifest_sha256"]
+    datasets.publish("texts", "table", version_format="CSV")
+    where = f"/v2/{{project_id}}/datasets/{datasets.get('texts')['dataset_id']}/versions"
+    counted = [owner.client.get(where, {"version_format": form})["total_number"] for form in (0, 1, 2)]
+    assert counted == [2, 0, 1]
     ident = datasets.get("texts")["dataset_id"]
     owner.client.delete(f"/v2/{{project_id}}/datasets/{ident}/data-annotations/labels/new")
     assert datasets.get("texts")["total_sample_count"] == SIZE
