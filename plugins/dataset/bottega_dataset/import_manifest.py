@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -43,8 +43,8 @@ class ManifestImporter:
         reader = ManifestReader(request.store, request.path, offset=cursor.get("offset", 0), etag=cursor.get("etag"))
         await reader.open()
         parser = Parser(request.dataset_type, request.choice, str(request.path))
+        # What the other process has been given: its answer, and the offset and the number of lines behind it.
         ahead: deque[tuple[asyncio.Task[Parsed], int, int]] = deque()
-        """What the other process has been given: its answer, and the offset and the number of lines behind it."""
 
         async def answer() -> Chunk:
             found, end, lines = ahead.popleft()
@@ -54,7 +54,7 @@ class ManifestImporter:
             apart = None
             if reader.size - cursor.get("offset", 0) >= _APART_FROM and _travels(parser):
                 apart = await stack.enter_async_context(ParserProcess(parser))
-            stack.callback(lambda: [task.cancel() for task, *_ in ahead])
+            stack.callback(_drop, ahead)
             async for behind, block in reader.blocks(_BLOCK):
                 if block is None:
                     while ahead:
@@ -79,6 +79,13 @@ class ManifestImporter:
                     yield _chunk(reader, parser.taken(), offset, number)
             while ahead:
                 yield await answer()
+
+
+def _drop(ahead: Iterable[tuple[asyncio.Task[Parsed], int, int]]) -> None:
+    """Nobody wants these answers any more, nor to hear why there are none."""
+    for answer, *_ in ahead:
+        answer.cancel()
+        answer.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def _chunk(reader: ManifestReader, found: Parsed, offset: int, number: int) -> Chunk:

@@ -42,12 +42,11 @@ _Numbered = tuple[int, Said]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What lines hold: samples that are wanted, how many are not, and what is wrong. `lines` counts all of them."""
+    """What lines hold: samples that are wanted, how many are not, and what is wrong."""
 
     samples: Packed
     left_out: int
     problems: Sequence[Problem]
-    lines: int
 
 
 @dataclass(slots=True)
@@ -63,7 +62,6 @@ class Parser:
     _packer: Packer = field(default_factory=Packer)
     _problems: list[Problem] = field(default_factory=list)
     _left_out: int = 0
-    _lines: int = 0
     _odd: bool = False
     _said: dict[tuple[Any, ...], Said] = field(default_factory=dict)
     _written: dict[tuple[Any, ...], _Numbered] = field(default_factory=dict)
@@ -77,9 +75,8 @@ class Parser:
 
     def taken(self) -> Parsed:
         """What was read since the last time."""
-        found = Parsed(self._packer.finish(), self._left_out, self._problems, self._lines)
-        self._packer, self._problems, self._left_out, self._lines = Packer(), [], 0, 0
-        self._written = {}
+        found = Parsed(self._packer.finish(), self._left_out, self._problems)
+        self._packer, self._problems, self._left_out, self._written = Packer(), [], 0, {}
         return found
 
     def read(self, block: bytes, number: int) -> int:
@@ -87,7 +84,6 @@ class Parser:
         lines = block.removesuffix(b"\n").split(b"\n")
         for at in range(0, len(lines), _AT_ONCE):
             self._read(lines[at : at + _AT_ONCE], number + at)
-        self._lines += len(lines)
         return len(lines)
 
     def _read(self, lines: list[bytes], number: int) -> None:

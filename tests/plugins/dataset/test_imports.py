@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from bottega.client import ApiFailure, Client
@@ -356,6 +357,34 @@ def test_another_process_reads_the_same(tenant: Tenant, bucket: str, monkeypatch
     assert tenant.running.run(read()) == here
     assert len(here) > 20
     assert [p.place for *_, problems in here for p in problems][1] == f"{path}, line 1010"
+
+
+def test_when_the_process_that_reads_is_killed_the_import_says_so(
+    tenant: Tenant, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bottega.errors import Unavailable
+    from bottega.objects import ObjectPath
+    from bottega_dataset import import_manifest
+    from bottega_dataset.extension_points import ImportRequest
+    from bottega_dataset.parsing import ParserProcess
+    from bottega_dataset.types.text import TextClassification
+
+    path = f"s3://{bucket}/large.manifest"
+    objects = tenant.running.platform("dataset").objects
+    request = ImportRequest(ObjectPath.parse(path), TextClassification(), objects, {})
+    tenant.objects.put(path, b"\n".join(b'{"source": "content://text %d"}' % n for n in range(40_000)))
+    monkeypatch.setattr(import_manifest, "_PART", 50_000)
+    monkeypatch.setattr(import_manifest, "_APART_FROM", 1)
+    monkeypatch.setattr(ParserProcess, "is_ready", True)
+
+    async def read() -> None:
+        async for _ in import_manifest.ManifestImporter().read(request, {}):
+            for process in psutil.Process().children():
+                if "bottega_dataset.parsing" in " ".join(process.cmdline()):
+                    process.kill()
+
+    with pytest.raises(Unavailable, match="the process that reads the manifest was ended"):
+        tenant.running.run(read())
 
 
 def test_failures_say_why(datasets: Datasets, tenant: Tenant, make: Make, bucket: str, one: One) -> None:

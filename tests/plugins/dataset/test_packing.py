@@ -87,7 +87,7 @@ class Carefully(ImageClassification):
 
 def parsed(kind: Any, block: bytes, choice: Choice = EVERYTHING) -> tuple[Any, ...]:
     found = Parser(kind, choice, "m")(block, 1)
-    return list(found.samples), found.samples.ids, found.problems, found.left_out, found.lines
+    return list(found.samples), found.samples.ids, found.problems, found.left_out
 
 
 @given(st.lists(LINES, max_size=6))
@@ -128,7 +128,7 @@ def test_what_is_chosen_is_counted() -> None:
     said = {"type": "image_classification", "name": "cat"}
     lines = [{"source": f"s3://b-1/{n}.jpg", "annotation": [said | ({"hard": "true"} if n else {})]} for n in range(3)]
     block = b"\n".join(json.dumps(line).encode() for line in [*lines, {"source": "s3://b-1/3.jpg"}])
-    samples, _, _, left_out, _ = parsed(ImageClassification(), block, Choice(hard_only=True, annotations=False))
+    samples, _, _, left_out = parsed(ImageClassification(), block, Choice(hard_only=True, annotations=False))
     assert [(one.source[-5:], one.annotations) for one in samples] == [("1.jpg", []), ("2.jpg", [])]
     assert left_out == 2
 
