@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Protocol
 
+import aiosqlite
 import anyio
 from sqlalchemy import event as sa_event
 from sqlalchemy import insert
@@ -173,10 +175,25 @@ def _outbox_values(envelope: Envelope) -> dict[str, Any]:
     return {"event_id": envelope.id, "subject": envelope.subject, "payload": envelope.encode()}
 
 
+def _connect_sqlite(*args: Any, **options: Any) -> aiosqlite.Connection:
+    connection = aiosqlite.connect(*args, **options)
+    connection._thread.daemon = True
+    # A session that is cancelled while it closes stops the connection's thread twice; the thread answers once, and
+    # who waits for the other answer waits for ever.
+    connection.stop = cache(connection.stop)  # type: ignore[method-assign]  # at most one of its callers waits
+    return connection
+
+
 def _sqlite_engine(url: str, *, begin: str, pool_size: int, cache_mb: int, mmap_mb: int = 0) -> AsyncEngine:
     # The cache grows as it is used. Indexes of random keys, written in bulk, want all their pages in it. Who reads
     # through a whole table is nearly twice as fast on mapped pages: the system's cache, no memory of its own.
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0)
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"async_creator_fn": _connect_sqlite},
+    )
 
     @sa_event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -175,6 +175,7 @@ def test_one_thing_that_is_not_taken_holds_up_no_other(
     made = hook(tenant, receiver)
     say(tenant, ("bad", 0), ("bad", 1), *((f"good{n}", n) for n in range(40)))
     wait_until(lambda: len(receiver.taken) == 40)
+    wait_until(lambda: log(tenant, made, outcome="failed"))
     wait_until(lambda: shown(tenant, made)["waiting"] == 2)
     assert {r.event["data"]["number"] for r in receiver.requests if r.event["data"]["job_id"] == "bad"} == {0}
     receiver.answer = lambda _: (200, {})
