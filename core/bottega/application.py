@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from bottega import routes
+from bottega import answers, routes
 from bottega.edge import Edge, install_error_handlers
 from bottega.errors import PluginError
 from bottega.gateway import Public, Requirement, checks_of
@@ -60,6 +60,7 @@ def build(runtime: Runtime) -> ASGIApp:
     runtime.platform.shared.planners = [
         planner for planners in runtime.platform.extensions("bottega_plans") for planner in planners
     ]
+    app.state.answers = answers.read(runtime.plugins)
     taken = {name for route in every_route(app.routes) for name in route.names}
     for plugin in runtime.plugins.on():
         _mount(app, runtime, plugin, taken)
@@ -78,19 +79,20 @@ class _Api(FastAPI):
         components.setdefault("schemas", {})["Error"] = _ERROR
         for framework in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(framework, None)
+        answers.describe(schema, self.state.answers)
         refused = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
         for route in every_route(self.routes):
             for method in route.methods:
                 operation = schema["paths"].get(_CONVERTER.sub("}", route.path), {}).get(method.lower())
                 if operation is None:
                     continue
-                answers = operation["responses"]
-                if answers.pop("422", None):
-                    answers["400"] = {"description": "The request is malformed or breaks a rule", **refused}
+                responses = operation["responses"]
+                if responses.pop("422", None):
+                    responses["400"] = {"description": "The request is malformed or breaks a rule", **refused}
                 if route.requirement:
                     operation["security"] = [{name: []} for name in _SECURITY]
-                    answers["401"] = {"description": "No valid credentials", **refused}
-                    answers["403"] = {"description": "No policy allows this", **refused}
+                    responses["401"] = {"description": "No valid credentials", **refused}
+                    responses["403"] = {"description": "No policy allows this", **refused}
         return schema
 
 

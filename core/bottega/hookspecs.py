@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import typer
     from fastapi import APIRouter
     from pydantic import BaseModel
@@ -81,6 +83,14 @@ def bottega_subscribe(bus: Bus, platform: Platform) -> None:
 @hookspec
 def bottega_routes(platform: Platform) -> APIRouter:
     """Return this plugin's HTTP routes; each names its IAM action with ``bottega.gateway.requires``."""
+
+
+@hookspec
+def bottega_answers() -> Path:
+    """Return the file that describes what this plugin's routes answer, as `bottega.answers.Answers` has it.
+
+    For ``/openapi.json``; routes whose annotations say what they answer need none.
+    """
 
 
 @hookspec

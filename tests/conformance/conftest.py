@@ -18,7 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import requests
 from PIL import Image
 
 from bottega.client import ApiFailure, Client
@@ -26,6 +28,7 @@ from bottega.errors import NotSupported
 from bottega.testing import RunningPlatform, Tenant, wait_until
 
 from . import reference
+from .answers import Checker
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 WORKS, MISSING = "works", "missing"
@@ -234,6 +237,33 @@ def documented(tenant: Tenant, seen: dict[tuple[str, str], str]) -> Documented:
     return Documented(tenant.client, seen)
 
 
+@pytest.fixture(scope="module")
+def served(running: RunningPlatform) -> dict[str, Any]:
+    """The platform's OpenAPI document."""
+    found: dict[str, Any] = httpx.get(f"{running.url}/openapi.json", timeout=60).json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def checker(served: dict[str, Any]) -> Checker:
+    return Checker(served)
+
+
+@pytest.fixture(autouse=True)
+def answers_are_as_described(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever the clients of a test are answered has the described types."""
+    answered: list[requests.Response] = []
+    send = requests.Session.send
+
+    def watch(*arguments: Any, **named: Any) -> requests.Response:
+        answered.append(send(*arguments, **named))
+        return answered[-1]
+
+    monkeypatch.setattr(requests.Session, "send", watch)
+    yield
+    assert [wrong for response in answered for wrong in checker.wrong(response)] == []
+
+
 class Iam:
     """The official IAM client, signed in; ``iam.show_agency(agency_id=…)`` builds the request and calls it."""
 
@@ -294,6 +324,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-table", action="store_true", help="write docs/conformance.md from what the tests saw")
+    parser.addoption("--write-answers", action="store_true", help="write plugins' answers.json from the clients")
 
 
 @pytest.hookimpl(trylast=True)

@@ -234,7 +234,17 @@ def bottega_lifespan():
     raise RuntimeError("too late")
 """
 )
+DESCRIBED = """
+from pathlib import Path
+
+@hookimpl
+def bottega_answers():
+    page = Path(__file__).with_suffix(".json")
+    page.write_text('{{"answers": {{"GET /v1/sound": ["Thing"]}}, "schemas": {{"{schema}": {{"type": "object"}}}}}}')
+    return page
+"""
 SOUND = ROUTER.format(name="sound", path="/v1/sound", check="caller: Caller = requires('sound:thing:get')")
+SOUND += DESCRIBED.format(schema="Thing")
 STALLED = """
 from pathlib import Path
 
@@ -272,7 +282,7 @@ def beset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]
         sources[raising(hook)] = f"@hookimpl\ndef {hook}(): raise RuntimeError('on purpose')"
     for name, (path, check, _) in ROUTERS.items():
         sources[name] = ROUTER.format(name=name, path=path, check=check)
-    sources |= {"late": LATE, "sound": SOUND, "stalled": STALLED}
+    sources |= {"late": LATE, "sound": SOUND, "stalled": STALLED, "undescribed": DESCRIBED.format(schema="Other")}
     points = [write_plugin(folder, name, source) for name, source in sources.items()]
     points.append(EntryPoint("store-s3", "bottega_dataset.store_s3", "bottega"))
     sys.path.insert(0, str(folder))
@@ -311,10 +321,17 @@ def test_the_platform_reports_each_fault(name: str, report: dict[str, dict[str, 
     assert (FAULTS | {n: ("", reason) for n, (_, _, reason) in ROUTERS.items()})[name][1] in report[name]["reason"]
 
 
+def test_a_description_of_answers_without_its_schemas_is_reported(report: dict[str, dict[str, Any]]) -> None:
+    assert report["undescribed"]["state"] == "broken"
+    assert "GET /v1/sound: there is no schema 'Thing'" in report["undescribed"]["reason"]
+
+
 def test_the_sound_plugin_serves_among_them(beset: RunningPlatform, report: dict[str, dict[str, Any]]) -> None:
     assert report["sound"]["state"] == "on"
-    assert report["sound"]["hooks"] == ["bottega_actions", "bottega_routes"]
+    assert report["sound"]["hooks"] == ["bottega_actions", "bottega_routes", "bottega_answers"]
     client = beset.tenant().client
+    described = client.get("/openapi.json")["paths"]["/v1/sound"]["get"]["responses"]["200"]["content"]
+    assert described["application/json"]["schema"] == {"$ref": "#/components/schemas/Thing"}
     assert client.get("/v1/sound") == {"from": "sound"}
     assert client.get("/v1/whoami")["kind"] == "user"
     for path in ("/v1/unguarded", "/v1/undeclared"):

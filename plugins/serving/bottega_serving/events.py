@@ -84,3 +84,17 @@ class CallsCounted(Event, type="serving.calls.counted.v1"):
     calls: int
     failed: int
     seconds: float = 0.0
+
+
+EVENTS = (
+    ModelSubmitted,
+    ModelPublished,
+    ModelFailed,
+    ModelDeleted,
+    ServiceChanged,
+    ServiceRunning,
+    ServiceStopped,
+    ServiceFailed,
+    ServiceDeleted,
+    CallsCounted,
+)

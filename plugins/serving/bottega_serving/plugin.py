@@ -81,20 +81,9 @@ def bottega_quotas(platform: Platform) -> Iterable[Quota]:
 
 @hookimpl
 def bottega_events() -> Iterable[type[Event]]:
-    from bottega_serving import events
+    from bottega_serving.events import EVENTS
 
-    return (
-        events.ModelSubmitted,
-        events.ModelPublished,
-        events.ModelFailed,
-        events.ModelDeleted,
-        events.ServiceChanged,
-        events.ServiceRunning,
-        events.ServiceStopped,
-        events.ServiceFailed,
-        events.ServiceDeleted,
-        events.CallsCounted,
-    )
+    return EVENTS
 
 
 @hookimpl
@@ -118,6 +107,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from bottega_serving.assembly import Assembly
 
     return Assembly.of(platform).router()
+
+
+@hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
 
 
 @hookimpl

@@ -78,6 +78,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
 
 
 @hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
+
+
+@hookimpl
 def bottega_plans(platform: Platform) -> Iterable[Planner]:
     from bottega.plans import Planner
     from bottega_training.engines import Engines

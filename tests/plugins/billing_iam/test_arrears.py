@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -119,7 +120,12 @@ def test_the_whole_way_down_and_up(account: Any, later: Any) -> None:
     def owed() -> Decimal:
         return -Decimal(account.balance()["available"])
 
-    wait_until(lambda: Decimal("0.000001") < owed() < 1)
+    def settled() -> bool:
+        before = owed()
+        time.sleep(0.5)
+        return Decimal("0.000001") < before < 1 and owed() == before
+
+    wait_until(settled)
     account.recharge(str(owed() - Decimal("0.000001")))
     assert account.balance()["standing"] == "arrears"
     account.recharge("0.000001")

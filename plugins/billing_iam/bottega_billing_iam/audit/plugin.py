@@ -83,6 +83,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
 
 
 @hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
+
+
+@hookimpl
 def bottega_commands(cli: typer.Typer) -> None:
     from . import commands
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
@@ -28,8 +29,6 @@ def bottega_settings() -> type[BaseModel]:
 
 @hookimpl
 def bottega_entities() -> Entities:
-    from pathlib import Path
-
     from bottega.plugins import Entities
 
     from .entities import LoginFailure, PastPassword
@@ -56,6 +55,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from . import routes
 
     return routes.router(platform)
+
+
+@hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
 
 
 @hookimpl

@@ -92,6 +92,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
 
 
 @hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
+
+
+@hookimpl
 def bottega_lifespan(platform: Platform) -> AbstractAsyncContextManager[Any]:
     from .background import background
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bottega.hookspecs import hookimpl
@@ -38,6 +39,11 @@ def bottega_routes(platform: Platform) -> APIRouter:
     from . import routes
 
     return routes.router(platform)
+
+
+@hookimpl
+def bottega_answers() -> Path:
+    return Path(__file__).parent / "answers.json"
 
 
 @hookimpl
