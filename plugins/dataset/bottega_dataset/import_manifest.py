@@ -7,6 +7,7 @@ import pickle
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from itertools import chain, repeat
 from typing import Any
 
 import anyio.lowlevel
@@ -26,6 +27,9 @@ _LINES = 32_000
 """Short ones in a chunk, about: others who write wait for them."""
 _BLOCK, _PART, _LITTLE = 4 * 2**20, 4 * 2**20, 64 * 1024
 """Bytes that are read at once, become a chunk, and are parsed here before others have their turn."""
+_GROWING = (16, 8, 4, 2)
+"""How many times as small as others the first chunks are: writing, which takes longer than parsing, begins soon and
+goes on without a pause."""
 
 
 class ManifestImporter:
@@ -45,6 +49,7 @@ class ManifestImporter:
         parser = Parser(request.dataset_type, request.choice, str(request.path))
         # What the other process has been given: its answer, and the offset and the number of lines behind it.
         ahead: deque[tuple[asyncio.Task[Parsed], int, int]] = deque()
+        shares = chain(_GROWING, repeat(1))
 
         async def answer() -> Chunk:
             found, end, lines = ahead.popleft()
@@ -65,7 +70,8 @@ class ManifestImporter:
                     continue
                 offset = behind - len(block)
                 average = len(block) // (block.count(b"\n") + 1) + 1
-                for part in _parts(block, min(_PART, _LINES * average)):
+                most = min(_PART, _LINES * average)
+                for part in _parts(block, (most // share for share in shares)):
                     following, offset = number + 1, offset + len(part)
                     if apart and apart.is_ready:
                         number += part.count(b"\n") + (not part.endswith(b"\n"))
@@ -73,7 +79,7 @@ class ManifestImporter:
                         if len(ahead) > _AHEAD:
                             yield await answer()
                         continue
-                    for little in _parts(part, _LITTLE):
+                    for little in _parts(part, repeat(_LITTLE)):
                         await anyio.lowlevel.checkpoint()
                         number += parser.read(little, number + 1)
                     yield _chunk(reader, parser.taken(), offset, number)
@@ -97,11 +103,11 @@ def _at(reader: ManifestReader, offset: int, number: int) -> dict[str, Any]:
     return {"offset": offset, "line": number, "etag": reader.etag}
 
 
-def _parts(block: bytes, size: int) -> Iterator[bytes]:
-    """Whole lines of about `size` bytes together."""
+def _parts(block: bytes, sizes: Iterator[int]) -> Iterator[bytes]:
+    """Whole lines, together of about as many bytes as `sizes` says part by part."""
     start = 0
     while start < len(block):
-        end = block.find(b"\n", start + size) + 1 or len(block)
+        end = block.find(b"\n", start + next(sizes)) + 1 or len(block)
         yield block[start:end]
         start = end
 
