@@ -78,8 +78,8 @@ def router(platform: Platform) -> APIRouter:
     @routes.get(_ONE)
     async def show_key_pair(keypair_name: str, caller: Caller = requires(GET, _MINE)) -> dict[str, Any]:
         pair = await pairs.get(caller.project_id, caller.user_id, keypair_name)
-        """Here the vendor's ``frozen_state`` is a number."""
-        shown = {"id": pair.key, "description": pair.description, "user_id": pair.user_id, "frozen_state": 0}
+        shown = {"id": pair.key, "description": pair.description, "user_id": pair.user_id}
+        shown["frozen_state"] = 0  # the vendor has a text in lists, and a number here
         return {"keypair": _shape(pair) | shown | {"create_time": pair.created_at, "deleted": False}}
 
     @routes.put(_ONE, status_code=204, response_class=Response)
