@@ -177,7 +177,7 @@ def _outbox_values(envelope: Envelope) -> dict[str, Any]:
 
 def _connect_sqlite(*args: Any, **options: Any) -> aiosqlite.Connection:
     connection = aiosqlite.connect(*args, **options)
-    connection._thread.daemon = True
+    connection._thread.daemon = True  # as SQLAlchemy does with connections that it makes itself
     # A session that is cancelled while it closes stops the connection's thread twice; the thread answers once, and
     # who waits for the other answer waits for ever.
     connection.stop = cache(connection.stop)  # type: ignore[method-assign]  # at most one of its callers waits
